@@ -1,0 +1,1 @@
+//! The broker example, as modules that its tests reach.

@@ -1,0 +1,2 @@
+//! The broker example.
+fn main() {}
