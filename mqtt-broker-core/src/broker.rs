@@ -1,0 +1,333 @@
+use std::hash::BuildHasher;
+use std::time::Instant;
+
+use foldhash::fast::FixedState;
+use mqtt_codec::{QoS, TopicFilter, TopicName};
+
+use crate::hooks::{Client, DropReason, Hooks, PeerInfo};
+use crate::local::LocalSubscription;
+use crate::publication::Publication;
+use crate::retained::Retained;
+use crate::router::Router;
+use crate::session::{Displaced, Outcome, Registry, Session};
+use crate::stats::Counters;
+use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::{Closed, Config, Connection, Message, Stats, TooManyConnections, Worker};
+
+/// The broker: a handle that is cheap to clone, and shared by all connections.
+///
+/// It does nothing by itself. Connections are driven by whoever owns their transports, and
+/// [`sweep`](Self::sweep) is called now and then.
+#[derive(Clone)]
+pub struct Broker {
+    shared: Arc<Shared>,
+}
+
+/// What all handles share. Locks, in the order in which they may be taken: the registry, then one
+/// session; the router and the retained store are never locked together with anything.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) hooks: Box<dyn Hooks>,
+    pub(crate) registry: Registry,
+    pub(crate) router: Router,
+    pub(crate) retained: Retained,
+    pub(crate) counters: Counters,
+    /// Connections, those before their CONNECT included.
+    connections: AtomicUsize,
+    connected: AtomicU64,
+    connected_maximum: AtomicU64,
+    /// Client ids given so far.
+    ids_given: AtomicU64,
+    /// Workers at rest. Which thread takes which does not matter.
+    #[expect(clippy::vec_box, reason = "a worker is handed over with every turn: one word")]
+    workers: Mutex<Vec<Box<Worker>>>,
+}
+
+/// How far a message of the broker's own program got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// Sessions that own the message now.
+    pub receivers: usize,
+    /// Sessions that it was dropped for, because their queues are full.
+    pub dropped: usize,
+}
+
+impl Broker {
+    /// A broker without clients.
+    pub fn new(config: Config, hooks: impl Hooks) -> Self {
+        let shared = Shared {
+            hooks: Box::new(hooks),
+            registry: Registry::new(config.hash_seed),
+            router: Router::new(config.hash_seed),
+            retained: Retained::default(),
+            counters: Counters::default(),
+            connections: AtomicUsize::new(0),
+            connected: AtomicU64::new(0),
+            connected_maximum: AtomicU64::new(0),
+            ids_given: AtomicU64::new(0),
+            workers: Mutex::new(Vec::new()),
+            config,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The state machine of a new transport, before its CONNECT. Fails when
+    /// [`max_connections`](Config::max_connections) are open: close the transport then.
+    pub fn connection(
+        &self,
+        peer: impl Into<PeerInfo>,
+        now: Instant,
+    ) -> Result<Connection, TooManyConnections> {
+        let limit = self.shared.config.max_connections;
+        if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= limit {
+            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            return Err(TooManyConnections { limit });
+        }
+        Ok(Connection::new(self.clone(), peer.into(), now))
+    }
+
+    /// Publishes from the broker's own program, past the hooks, with the guarantees of a client's
+    /// message: when this returns, each receiver's session owns it.
+    pub fn publish(&self, message: &Message) -> Published {
+        self.with_worker(|worker| {
+            let published = self.shared.route(&Publication::from(message), worker);
+            worker.congested.clear();
+            published
+        })
+    }
+
+    /// Subscribes the broker's own program. What is retained comes first.
+    ///
+    /// The subscription's queue has the limits of a session's; publishers are held back while it is
+    /// full, so take from it steadily.
+    pub fn subscribe(&self, filter: TopicFilter<'_>, qos: QoS) -> LocalSubscription {
+        LocalSubscription::new(self, filter, qos)
+    }
+
+    /// Ends the sessions of clients that stay away for longer than
+    /// [`session_expiry`](Config::session_expiry). Tells when to come again; `None` when nothing can
+    /// expire until then.
+    pub fn sweep(&self, now: Instant) -> Option<Instant> {
+        let (expired, next) = self.shared.registry.expire(&self.shared.config, now);
+        self.with_worker(|worker| {
+            worker.tally.sessions_expired += expired.len() as u64;
+            for displaced in expired {
+                self.shared.settle(displaced, worker);
+            }
+        });
+        next
+    }
+
+    /// Asks the connection of a client to end, which publishes its will. False when it is not
+    /// connected.
+    pub fn disconnect(&self, client_id: &str) -> bool {
+        let wakes = self.shared.registry.close_connections(Some(client_id), Closed::Kicked);
+        let found = !wakes.is_empty();
+        wakes.into_iter().for_each(std::task::Waker::wake);
+        found
+    }
+
+    /// Asks all connections to end, without wills. Sessions stay, for a broker that is to be started
+    /// again. New connections are not refused: stop listening first.
+    pub fn shut_down(&self) {
+        let wakes = self.shared.registry.close_connections(None, Closed::ShutDown);
+        wakes.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    /// The counters and gauges.
+    pub fn stats(&self) -> Stats {
+        let shared = &self.shared;
+        let (retained, retained_bytes) = shared.retained.size();
+        Stats {
+            clients_connected: shared.connected.load(Ordering::Relaxed),
+            clients_maximum: shared.connected_maximum.load(Ordering::Relaxed),
+            sessions: shared.registry.len() as u64,
+            subscriptions: shared.router.len() as u64,
+            retained: retained as u64,
+            retained_bytes: retained_bytes as u64,
+            ..shared.counters.read()
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Lends a worker for one batch.
+    pub(crate) fn with_worker<R>(&self, work: impl FnOnce(&mut Worker) -> R) -> R {
+        let mut worker = self.shared.workers.lock().pop().unwrap_or_default();
+        let result = work(&mut worker);
+        worker.finish(&self.shared.counters);
+        self.shared.workers.lock().push(worker);
+        result
+    }
+}
+
+impl Shared {
+    /// Hands a message to every session with a matching subscription [MQTT-4.5.0-1], and keeps it
+    /// when RETAIN is set. Receivers that want no more for now are left in `worker.congested`.
+    ///
+    /// The retained store comes first: a subscriber that comes in between gets the message twice,
+    /// where the other order could lose it.
+    pub(crate) fn route(&self, publication: &Publication<'_>, worker: &mut Worker) -> Published {
+        let mut published = Published::default();
+        let topic = publication.publish().topic;
+        if publication.publish().retain
+            && self.retained.set(publication.message(), &self.config).is_err()
+        {
+            worker.tally.publish_dropped += 1;
+            self.hooks.dropped(None, topic, DropReason::RetainedFull);
+        }
+        let mut routes = std::mem::take(&mut worker.routes);
+        self.router.routes(topic, &mut routes);
+        for route in routes.drain(..) {
+            let outcome = {
+                let mut state = route.session.lock();
+                let outcome = state.deliver(publication, route.qos, &self.config, worker);
+                state.wake(&self.config, &mut worker.wakes);
+                outcome
+            };
+            match outcome {
+                Outcome::Accepted => published.receivers += 1,
+                Outcome::Congested => {
+                    published.receivers += 1;
+                    worker.congested.push(route.session);
+                }
+                Outcome::NotMeant => {}
+                Outcome::Dropped(reason) => {
+                    published.dropped += 1;
+                    worker.tally.publish_dropped += 1;
+                    self.hooks.dropped(Some(route.session.client_id()), topic, reason);
+                }
+            }
+        }
+        worker.routes = routes;
+        published
+    }
+
+    /// The same for a client, if it may [MQTT-3.3.5-2].
+    pub(crate) fn publish_from(
+        &self,
+        client: &Client,
+        publication: &Publication<'_>,
+        worker: &mut Worker,
+    ) {
+        let topic = publication.publish().topic;
+        // What the broker says of itself is nobody else's to say.
+        let reserved = topic.as_bytes().starts_with(b"$SYS/");
+        if !reserved && self.hooks.authorize_publish(client, publication.publish()) {
+            self.route(publication, worker);
+        } else {
+            worker.tally.publish_dropped += 1;
+            self.hooks.dropped(None, topic, DropReason::NotAuthorized);
+        }
+    }
+
+    /// Does what an ended connection or session left to do, when no lock is held.
+    pub(crate) fn settle(&self, displaced: Displaced, worker: &mut Worker) {
+        let Displaced { ended, will, wakes } = displaced;
+        if let Some((session, subscriptions)) = ended {
+            for subscription in subscriptions {
+                self.router.unsubscribe(subscription.filter.as_topic_filter(), &session);
+            }
+        }
+        worker.wakes.extend(wakes);
+        if let Some(will) = will {
+            let publication = Publication::from(&will.message);
+            self.publish_from(&will.client, &publication, worker);
+            worker.congested.clear();
+        }
+    }
+
+    /// Sends retained messages to subscriptions that have not had all of them, as far as the session
+    /// has room.
+    pub(crate) fn replay(&self, session: &Session, worker: &mut Worker) {
+        /// Messages looked up at a time, so that the store's lock is held for some microseconds.
+        const BATCH: usize = 64;
+        loop {
+            let replay = {
+                let state = session.lock();
+                if !state.has_room_for_replay(&self.config) {
+                    return;
+                }
+                match state.replays.front() {
+                    Some(replay) => replay.clone(),
+                    None => return,
+                }
+            };
+            let filter = replay.filter.as_topic_filter();
+            let after = replay.after.as_ref().map(|topic| topic.as_topic_name());
+            let batch = self.retained.matching(filter, after, BATCH);
+
+            let mut state = session.lock();
+            let same = |front: &crate::session::Replay| front.filter == replay.filter;
+            if !state.replays.front().is_some_and(same) {
+                continue;
+            }
+            if batch.len() < BATCH {
+                state.replays.pop_front();
+            } else if let (Some(front), Some(last)) = (state.replays.front_mut(), batch.last()) {
+                front.after = Some(last.topic().into());
+            }
+            for message in batch {
+                let message = message.with(message.qos().min(replay.qos), true);
+                // Past the limits by a batch at most: room was there before it.
+                state.accept(message, &self.config, worker);
+            }
+            state.wake(&self.config, &mut worker.wakes);
+        }
+    }
+
+    /// A client id for a client that sent none, unlike any other and hard to guess
+    /// [MQTT-3.1.3-6].
+    pub(crate) fn give_client_id(&self) -> String {
+        let n = self.ids_given.fetch_add(1, Ordering::Relaxed);
+        let mark = FixedState::with_seed(self.config.hash_seed).hash_one(n);
+        format!("{}{n:x}-{mark:016x}", self.config.auto_id_prefix)
+    }
+
+    /// Counts a client that is connected now.
+    pub(crate) fn count_connected(&self) {
+        let now = self.connected.fetch_add(1, Ordering::Relaxed) + 1;
+        self.connected_maximum.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// Counts a client that is gone.
+    pub(crate) fn count_disconnected(&self) {
+        self.connected.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Gives the place of a connection back.
+    pub(crate) fn count_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Tells whether a topic name is within the limits of length and levels.
+    pub(crate) fn topic_fits(&self, topic: TopicName<'_>) -> bool {
+        fits(topic.as_bytes(), &self.config)
+    }
+
+    /// The same for a filter.
+    pub(crate) fn filter_fits(&self, filter: TopicFilter<'_>) -> bool {
+        fits(filter.as_bytes(), &self.config)
+    }
+}
+
+fn fits(topic: &[u8], config: &Config) -> bool {
+    let levels = || topic.iter().filter(|&&byte| byte == b'/').count() + 1;
+    // The short way first: a topic has at most one level more than bytes.
+    topic.len() <= config.max_topic_length
+        && (topic.len() < config.max_topic_levels || levels() <= config.max_topic_levels)
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,530 @@
+//! One transport's side of the broker: bytes in, bytes out, and deadlines.
+
+mod connect;
+mod publish;
+mod subscribe;
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use mqtt_codec::{Frame, Packet, PacketType, decode, frame};
+
+use crate::broker::Shared;
+use crate::hooks::{Admission, Client, Login, PeerInfo};
+use crate::send_buffer::SendBuffer;
+use crate::session::{Link, Session, State};
+use crate::sync::Arc;
+use crate::{Broker, Closed, ConnectionError, Worker};
+
+/// A tail that grew beyond this is let go of when it is empty again: an idle connection holds no
+/// buffer, and nearly every packet that is cut in two is smaller.
+const KEEP_TAIL: usize = 1 << 10;
+
+/// Bytes of answers that wait for a client before it is not read any more: more than a client with
+/// the largest window of QoS 1 and 2 messages can have to wait for at once.
+const MAX_REPLIES: usize = 256 << 10;
+
+/// The state machine of one connection, owned by whoever owns the transport.
+///
+/// Push in what the transport gives ([`handle_input`](Self::handle_input)) and the time
+/// ([`handle_timeout`](Self::handle_timeout)), pull out what it takes
+/// ([`poll_transmit`](Self::poll_transmit)). How the input is cut into pieces changes nothing.
+/// Dropping it is the end of its transport: a will is published.
+///
+/// After an error from any method, [`poll_transmit`](Self::poll_transmit) gives what is still to be
+/// sent (a CONNACK that refuses, acknowledgements of what came before) and then says to close.
+#[derive(Debug)]
+pub struct Connection {
+    broker: Broker,
+    stage: Stage,
+    peer: PeerInfo,
+    /// The beginning of a packet whose end has not come, or what waits while we are held back.
+    tail: Vec<u8>,
+    replies: Replies,
+    /// When bytes came last.
+    last_input: Instant,
+    event: Option<Event>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// CONNECT is due by then.
+    Connecting {
+        deadline: Instant,
+    },
+    /// The decision on the login is due by then.
+    Admitting {
+        deadline: Instant,
+        login: Box<Login>,
+    },
+    Open(Box<Open>),
+    /// What is in `replies` goes out, then the transport is closed.
+    Closing(Result<Closed, ConnectionError>),
+}
+
+/// A connection whose CONNACK said yes.
+#[derive(Debug)]
+struct Open {
+    session: Arc<Session>,
+    /// Our mark on the session.
+    epoch: u64,
+    client: Client,
+    /// One and a half keep alives; `None` for none.
+    silence: Option<Duration>,
+    held: Option<Held>,
+    /// Subscriptions have retained messages to come.
+    is_replaying: bool,
+}
+
+/// Acknowledgements and other answers, written with the next batch.
+#[derive(Debug, Default)]
+struct Replies {
+    buffer: Option<Box<SendBuffer>>,
+}
+
+/// The client publishes faster than a receiver takes: it is not read until the receiver has room, or
+/// time is up.
+#[derive(Debug)]
+struct Held {
+    receivers: Vec<Arc<Session>>,
+    until: Instant,
+}
+
+/// Something that a connection needs from outside: [`Connection::poll_event`].
+#[non_exhaustive]
+pub enum Event {
+    /// Await this and hand its result to [`Connection::admit`].
+    Authenticate(Pin<Box<dyn Future<Output = Admission> + Send>>),
+}
+
+/// What to do with the transport: [`Connection::poll_transmit`].
+#[derive(Debug)]
+pub enum Transmit {
+    /// Write this, give it to [`Worker::recycle`], then ask again.
+    Write(Box<SendBuffer>),
+    /// Close the transport: there is nothing more to write.
+    Close(Result<Closed, ConnectionError>),
+}
+
+impl Connection {
+    pub(crate) fn new(broker: Broker, peer: PeerInfo, now: Instant) -> Self {
+        let deadline = now + broker.config().connect_timeout;
+        Self {
+            broker,
+            stage: Stage::Connecting { deadline },
+            peer,
+            tail: Vec::new(),
+            replies: Replies::default(),
+            last_input: now,
+            event: None,
+        }
+    }
+
+    /// Takes bytes from the transport and carries out the packets that are complete.
+    pub fn handle_input(
+        &mut self,
+        worker: &mut Worker,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        worker.tally.bytes_received += bytes.len() as u64;
+        self.last_input = now;
+        if let Stage::Open(open) = &self.stage {
+            // One that was taken over must not touch the session that is another's now.
+            let ending = open.ending(&open.session.lock());
+            if let Some(ending) = ending {
+                self.close(ending, worker, now);
+            }
+        }
+        let result = self.feed(worker, bytes, now);
+        self.conclude(result, worker, now)
+    }
+
+    /// Does what is due: ends a silent connection, goes on with what waited.
+    pub fn handle_timeout(
+        &mut self,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        let result = self.expire(worker, now);
+        self.conclude(result, worker, now)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do; in the past when it has
+    /// something to do now. It may change with every other call, but ask only when a timer fires
+    /// or the task is woken: deadlines only move to later while nothing happens.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Connecting { deadline } | Stage::Admitting { deadline, .. } => Some(*deadline),
+            Stage::Closing(_) => None,
+            Stage::Open(open) => match &open.held {
+                Some(held) if held.is_released(self.broker.shared()) => Some(self.last_input),
+                Some(held) => Some(held.until),
+                None => open.silence.map(|silence| self.last_input + silence),
+            },
+        }
+    }
+
+    /// What the connection needs from outside.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.event.take()
+    }
+
+    /// Answers the login of [`Event::Authenticate`]. Without one, nothing happens.
+    pub fn admit(
+        &mut self,
+        worker: &mut Worker,
+        admission: Admission,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        let result = self.decide(worker, admission, now).and_then(|()| self.feed(worker, &[], now));
+        self.conclude(result, worker, now)
+    }
+
+    /// Whether to read from the transport. False while a login is undecided, while a receiver of this
+    /// client's messages has no room, and while the client does not take its answers: the
+    /// transport's own flow control then holds it back. Ask again after every other call; the task is woken when it changes.
+    pub fn wants_input(&self) -> bool {
+        self.takes_packets() && self.replies.len() < MAX_REPLIES
+    }
+
+    /// What to do with the transport. Pending leaves the task's waker where messages come in.
+    pub fn poll_transmit(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<Transmit> {
+        let transmit = self.collect(worker, cx);
+        if let Poll::Ready(Transmit::Write(buffer)) = &transmit {
+            worker.tally.bytes_sent += buffer.len() as u64;
+        }
+        worker.finish(&self.broker.shared().counters);
+        transmit
+    }
+
+    /// Ready when the connection has to end although its transport takes nothing: it was taken
+    /// over, or the client does not read. Ask while a buffer is not written.
+    pub fn poll_abort(
+        &mut self,
+        worker: &mut Worker,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Closed, ConnectionError>> {
+        let open = match &mut self.stage {
+            Stage::Open(open) => open,
+            Stage::Closing(result) => return Poll::Ready(*result),
+            Stage::Connecting { .. } | Stage::Admitting { .. } => return Poll::Pending,
+        };
+        let mut state = open.session.lock();
+        let Some(ending) = open.ending(&state) else {
+            state.register(cx.waker(), true);
+            drop(state);
+            open.wait(self.broker.shared(), cx);
+            return Poll::Pending;
+        };
+        drop(state);
+        self.close(ending, worker, self.last_input);
+        worker.finish(&self.broker.shared().counters);
+        Poll::Ready(ending)
+    }
+
+    /// Tells that the transport has ended, without DISCONNECT or with.
+    pub fn handle_end_of_stream(&mut self, worker: &mut Worker, now: Instant) {
+        if !matches!(self.stage, Stage::Closing(_)) {
+            self.close(Ok(Closed::EndOfStream), worker, now);
+        }
+        self.replies = Replies::default();
+        worker.finish(&self.broker.shared().counters);
+    }
+
+    /// The client, once its CONNECT was accepted.
+    pub fn client(&self) -> Option<&Client> {
+        match &self.stage {
+            Stage::Open(open) => Some(&open.client),
+            _ => None,
+        }
+    }
+
+    /// Carries out the packets of `bytes` and what waited before them.
+    fn feed(
+        &mut self,
+        worker: &mut Worker,
+        mut bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        while !self.tail.is_empty() && self.takes_packets() {
+            // Complete the packet at the front of the tail, and no more than that: what follows is
+            // decoded where it lies.
+            let needed = match frame(&self.tail, self.max_packet()) {
+                Ok(Frame::Complete { end, .. }) => end,
+                Ok(Frame::Incomplete { needed }) => needed,
+                Err(error) => return Err(self.refuse_malformed(error, worker)),
+            };
+            let missing = needed.saturating_sub(self.tail.len());
+            let (part, rest) = bytes.split_at(missing.min(bytes.len()));
+            self.tail.extend_from_slice(part);
+            bytes = rest;
+            if part.len() < missing {
+                return Ok(());
+            }
+            let mut tail = std::mem::take(&mut self.tail);
+            let used = self.carry_out(worker, &tail, now)?;
+            tail.drain(..used);
+            if !tail.is_empty() || tail.capacity() <= KEEP_TAIL {
+                self.tail = tail;
+            }
+        }
+        if self.takes_packets() {
+            let used = self.carry_out(worker, bytes, now)?;
+            bytes = bytes.get(used..).unwrap_or_default();
+        }
+        if !matches!(self.stage, Stage::Closing(_)) {
+            self.tail.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    /// Carries out the complete packets at the front of `bytes`. Gives back their length.
+    fn carry_out(
+        &mut self,
+        worker: &mut Worker,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<usize, ConnectionError> {
+        let mut rest = bytes;
+        while self.takes_packets() {
+            let packet = match decode(rest, self.max_packet()) {
+                Ok(Some((packet, len))) => {
+                    rest = rest.get(len..).unwrap_or_default();
+                    packet
+                }
+                Ok(None) => break,
+                Err(error) => return Err(self.refuse_malformed(error, worker)),
+            };
+            worker.tally.messages_received += 1;
+            self.handle_packet(worker, &packet, now)?;
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
+    fn handle_packet(
+        &mut self,
+        worker: &mut Worker,
+        packet: &Packet<'_>,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        let Stage::Open(open) = &mut self.stage else {
+            return match packet {
+                Packet::Connect(connect) => self.handle_connect(worker, connect, now),
+                other => Err(ConnectionError::FirstPacket(other.packet_type())),
+            };
+        };
+        let shared = self.broker.shared();
+        match packet {
+            Packet::Publish(publish) => {
+                open.handle_publish(shared, worker, publish, &mut self.replies, now)
+            }
+            Packet::PubAck(id) => open.handle_ack(shared, worker, PacketType::PubAck, *id),
+            Packet::PubComp(id) => open.handle_ack(shared, worker, PacketType::PubComp, *id),
+            Packet::PubRec(id) => {
+                open.handle_ack(shared, worker, PacketType::PubRec, *id)?;
+                self.replies.push(&Packet::PubRel(*id), worker);
+                Ok(())
+            }
+            Packet::PubRel(id) => {
+                open.session.lock().receiver.handle_pubrel(*id);
+                self.replies.push(&Packet::PubComp(*id), worker);
+                Ok(())
+            }
+            Packet::Subscribe(subscribe) => {
+                open.handle_subscribe(shared, worker, subscribe);
+                Ok(())
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                open.handle_unsubscribe(shared, unsubscribe);
+                self.replies.push(&Packet::UnsubAck(unsubscribe.packet_id()), worker);
+                Ok(())
+            }
+            Packet::PingReq => {
+                self.replies.push(&Packet::PingResp, worker);
+                Ok(())
+            }
+            Packet::Disconnect => {
+                self.close(Ok(Closed::Disconnect), worker, now);
+                Ok(())
+            }
+            Packet::Connect(_) => Err(ConnectionError::SecondConnect),
+            other => Err(ConnectionError::ServerPacket(other.packet_type())),
+        }
+    }
+
+    fn expire(&mut self, worker: &mut Worker, now: Instant) -> Result<(), ConnectionError> {
+        let Stage::Open(open) = &mut self.stage else {
+            let due = self.poll_timeout().is_some_and(|deadline| deadline <= now);
+            return if due { Err(ConnectionError::ConnectTimeout) } else { Ok(()) };
+        };
+        if let Some(held) = &open.held {
+            let shared = self.broker.shared();
+            let is_over = held.until <= now;
+            if !is_over && !held.is_released(shared) {
+                return Ok(());
+            }
+            open.release(shared, worker, is_over);
+            // While the client was not read, its silence was ours.
+            self.last_input = now;
+            return self.feed(worker, &[], now);
+        }
+        match open.silence {
+            Some(silence) if self.last_input + silence <= now => {
+                Err(ConnectionError::KeepAliveTimeout)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn collect(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<Transmit> {
+        if let Stage::Open(open) = &mut self.stage {
+            let shared = self.broker.shared();
+            if open.is_replaying {
+                shared.replay(&open.session, worker);
+            }
+            let mut state = open.session.lock();
+            open.is_replaying = !state.replays.is_empty();
+            if let Some(ending) = open.ending(&state) {
+                drop(state);
+                self.close(ending, worker, self.last_input);
+            } else if let Some(mut outbox) = state.take_outbox(&shared.config, worker) {
+                state.release(&shared.config, &mut worker.wakes);
+                if let Some(mut replies) = self.replies.take() {
+                    outbox.append_all(&mut replies);
+                    worker.recycle(replies);
+                }
+                return Poll::Ready(Transmit::Write(outbox));
+            } else if self.replies.is_empty() {
+                state.register(cx.waker(), false);
+                drop(state);
+                open.wait(shared, cx);
+                return Poll::Pending;
+            }
+        }
+        match (self.replies.take(), &self.stage) {
+            (Some(replies), _) => Poll::Ready(Transmit::Write(replies)),
+            (None, Stage::Closing(result)) => Poll::Ready(Transmit::Close(*result)),
+            (None, _) => Poll::Pending,
+        }
+    }
+
+    /// The end of the connection, for whatever reason. The session is left or ended, and the will
+    /// goes out unless the client said goodbye [MQTT-3.14.4-3].
+    fn close(
+        &mut self,
+        result: Result<Closed, ConnectionError>,
+        worker: &mut Worker,
+        now: Instant,
+    ) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Closing(result));
+        self.tail = Vec::new();
+        self.event = None;
+        let Stage::Open(mut open) = stage else { return };
+        let shared = self.broker.shared();
+        open.release(shared, worker, false);
+        if let Some(mut displaced) = shared.registry.close(&open.session, open.epoch, now) {
+            if matches!(result, Ok(Closed::Disconnect | Closed::ShutDown)) {
+                displaced.will = None;
+            }
+            shared.settle(displaced, worker);
+        }
+        shared.count_disconnected();
+        shared.hooks.disconnected(&open.client, &result);
+    }
+
+    /// Ends a call: an error ends the connection.
+    fn conclude(
+        &mut self,
+        result: Result<(), ConnectionError>,
+        worker: &mut Worker,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        if let Err(error) = result {
+            self.close(Err(error), worker, now);
+        }
+        worker.finish(&self.broker.shared().counters);
+        result
+    }
+
+    fn takes_packets(&self) -> bool {
+        match &self.stage {
+            Stage::Connecting { .. } => true,
+            Stage::Open(open) => open.held.is_none(),
+            Stage::Admitting { .. } | Stage::Closing(_) => false,
+        }
+    }
+
+    fn max_packet(&self) -> usize {
+        match &self.stage {
+            Stage::Connecting { .. } => self.broker.config().max_connect_packet,
+            _ => self.broker.config().max_packet,
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if matches!(self.stage, Stage::Open(_)) {
+            let broker = self.broker.clone();
+            broker.with_worker(|worker| {
+                self.close(Ok(Closed::EndOfStream), worker, self.last_input);
+            });
+        }
+        self.broker.shared().count_closed();
+    }
+}
+
+impl Open {
+    /// Why the connection has to end, if it has to.
+    fn ending(&self, state: &State) -> Option<Result<Closed, ConnectionError>> {
+        match state.link {
+            _ if state.epoch != self.epoch => Some(Ok(Closed::TakenOver)),
+            Link::Ended => Some(Ok(Closed::TakenOver)),
+            Link::Closing(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Leaves the task's waker with the receivers that hold the client back.
+    fn wait(&self, shared: &Shared, cx: &Context<'_>) {
+        for receiver in self.held.iter().flat_map(|held| &held.receivers) {
+            let mut state = receiver.lock();
+            if state.is_congested(&shared.config) {
+                state.hold_back(cx.waker());
+            } else {
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+}
+
+impl Replies {
+    fn push(&mut self, packet: &Packet<'_>, worker: &mut Worker) {
+        worker.tally.messages_sent += 1;
+        let buffer = self.buffer.get_or_insert_with(|| worker.buffer());
+        buffer.append(|own| packet.encode(own));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.buffer.is_none()
+    }
+
+    fn len(&self) -> usize {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.len())
+    }
+
+    fn take(&mut self) -> Option<Box<SendBuffer>> {
+        self.buffer.take()
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authenticate(_) => f.write_str("Authenticate"),
+        }
+    }
+}

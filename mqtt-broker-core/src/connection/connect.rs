@@ -1,0 +1,131 @@
+use std::time::{Duration, Instant};
+
+use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, Packet, Protocol};
+
+use super::{Connection, Event, Open, Stage};
+use crate::hooks::{Admission, Authentication, Client, Login};
+use crate::session::Will;
+use crate::{Closed, ConnectionError, Message, Worker};
+
+impl Connection {
+    pub(super) fn handle_connect(
+        &mut self,
+        worker: &mut Worker,
+        connect: &Connect<'_>,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        let Stage::Connecting { deadline } = self.stage else { return Ok(()) };
+        let shared = self.broker.shared();
+        let config = &shared.config;
+        let given_id = connect.client_id().as_bytes().is_empty();
+        let too_long = connect.keep_alive() > config.max_keep_alive
+            || connect.keep_alive() == 0 && config.max_keep_alive < u16::MAX;
+        // MQTT 3.1 knows no empty client id.
+        let no_id =
+            given_id && (!config.allow_empty_client_id || connect.protocol() == Protocol::V310);
+        if too_long || no_id {
+            return Err(self.refuse(ConnectReturnCode::IdentifierRejected, worker));
+        }
+        let will = match connect.will() {
+            Some(will) if !shared.topic_fits(will.topic) => {
+                return Err(ConnectionError::TopicTooLong);
+            }
+            Some(will) => Message::new(will.topic, will.message, will.qos)
+                .ok()
+                .map(|message| if will.retain { message.retained() } else { message }),
+            None => None,
+        };
+        let client = Client {
+            client_id: match given_id {
+                true => shared.give_client_id(),
+                false => connect.client_id().as_str().to_owned(),
+            },
+            user_name: connect.user_name().map(|name| name.as_str().to_owned()),
+            peer: self.peer.clone(),
+        };
+        let login = Box::new(Login {
+            client,
+            password: connect.password().map(<[u8]>::to_vec),
+            protocol: connect.protocol(),
+            clean_session: connect.clean_session(),
+            keep_alive: connect.keep_alive(),
+            will,
+        });
+        let authentication = shared.hooks.authenticate(&login);
+        self.stage = Stage::Admitting { deadline, login };
+        match authentication {
+            Authentication::Done(admission) => self.decide(worker, admission, now),
+            Authentication::Later(decision) => {
+                self.event = Some(Event::Authenticate(decision));
+                Ok(())
+            }
+        }
+    }
+
+    /// Carries out the decision on the login.
+    pub(super) fn decide(
+        &mut self,
+        worker: &mut Worker,
+        admission: Admission,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        if !matches!(self.stage, Stage::Admitting { .. }) {
+            return Ok(());
+        }
+        if let Admission::Refuse(code) = admission {
+            return Err(self.refuse(code, worker));
+        }
+        let shared = self.broker.shared();
+        let stage = std::mem::replace(&mut self.stage, Stage::Closing(Ok(Closed::TakenOver)));
+        let Stage::Admitting { login, .. } = stage else { return Ok(()) };
+        let Login { client, will, keep_alive, clean_session, .. } = *login;
+
+        let opened = shared.registry.open(&client.client_id, clean_session, &shared.config, now);
+        let Ok(opened) = opened else {
+            return Err(self.refuse(ConnectReturnCode::ServerUnavailable, worker));
+        };
+        // Before the new connection begins: the old one's will may be meant for it.
+        shared.settle(opened.displaced, worker);
+        {
+            let mut state = opened.session.lock();
+            if state.epoch != opened.epoch || state.is_ended() {
+                // Somebody else came with the same id in between; the stage is as it should be.
+                return Ok(());
+            }
+            state.will = will.map(|message| Box::new(Will { message, client: client.clone() }));
+            let connack =
+                ConnAck { session_present: opened.present, code: ConnectReturnCode::Accepted };
+            state.attach(connack, &shared.config, worker);
+        }
+        shared.count_connected();
+        shared.hooks.connected(&client);
+        self.stage = Stage::Open(Box::new(Open {
+            session: opened.session,
+            epoch: opened.epoch,
+            client,
+            silence: (keep_alive > 0).then(|| Duration::from_secs(keep_alive.into()) * 3 / 2),
+            held: None,
+            is_replaying: opened.present,
+        }));
+        Ok(())
+    }
+
+    /// Answers a CONNECT with a code other than 0 [MQTT-3.2.2-4], [MQTT-3.2.2-5].
+    fn refuse(&mut self, code: ConnectReturnCode, worker: &mut Worker) -> ConnectionError {
+        self.replies.push(&Packet::ConnAck(ConnAck { session_present: false, code }), worker);
+        ConnectionError::Refused(code)
+    }
+
+    /// A packet that cannot be decoded: some faults of a CONNECT have an answer, the others just end
+    /// the connection [MQTT-3.1.4-1].
+    pub(super) fn refuse_malformed(
+        &mut self,
+        error: DecodeError,
+        worker: &mut Worker,
+    ) -> ConnectionError {
+        match (error.connack_code(), &self.stage) {
+            (Some(code), Stage::Connecting { .. }) => self.refuse(code, worker),
+            _ => error.into(),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+use mqtt_codec::{
+    Packet, QoS, SubAck, Subscribe, SubscribeReturnCode, TopicFilter, TopicFilterBuf, Unsubscribe,
+};
+
+use super::Open;
+use crate::Worker;
+use crate::broker::Shared;
+use crate::session::{Replay, Subscription};
+
+impl Open {
+    /// Adds subscriptions and answers with one SUBACK [MQTT-3.8.4-4], behind which what is retained
+    /// follows.
+    pub(super) fn handle_subscribe(
+        &mut self,
+        shared: &Shared,
+        worker: &mut Worker,
+        subscribe: &Subscribe<'_>,
+    ) {
+        let mut replays = Vec::new();
+        let codes: Vec<_> = subscribe
+            .filters()
+            .map(|(filter, qos)| match self.subscribe(shared, filter, qos) {
+                Some(qos) => {
+                    replays.push(Replay { filter: filter.into(), qos, after: None });
+                    SubscribeReturnCode::Granted(qos)
+                }
+                None => SubscribeReturnCode::Failure,
+            })
+            .collect();
+        {
+            let mut state = self.session.lock();
+            if state.epoch != self.epoch || state.is_ended() {
+                return;
+            }
+            if let Ok(suback) = SubAck::new(subscribe.packet_id(), &codes) {
+                state.write(&Packet::SubAck(suback), worker);
+            }
+            for replay in replays {
+                // A filter that is subscribed to again begins again.
+                state.replays.retain(|old| old.filter != replay.filter);
+                state.replays.push_back(replay);
+            }
+        }
+        self.is_replaying = true;
+    }
+
+    /// Adds a subscription or changes its QoS [MQTT-3.8.4-3]. `None` when it is refused.
+    fn subscribe(&mut self, shared: &Shared, filter: TopicFilter<'_>, qos: QoS) -> Option<QoS> {
+        if !shared.filter_fits(filter) {
+            return None;
+        }
+        let qos = shared.hooks.authorize_subscribe(&self.client, filter, qos)?;
+        {
+            let mut state = self.session.lock();
+            if state.epoch != self.epoch || state.is_ended() {
+                return None;
+            }
+            let filter = TopicFilterBuf::from(filter);
+            let subscriptions = &mut state.subscriptions;
+            if let Some(known) = subscriptions.iter_mut().find(|known| known.filter == filter) {
+                known.qos = qos;
+            } else if subscriptions.len() < shared.config.max_subscriptions {
+                subscriptions.push(Subscription { filter, qos });
+            } else {
+                return None;
+            }
+        }
+        shared.router.subscribe(filter, &self.session, qos);
+        // The router is not locked together with a session: one that ended in between has taken its
+        // subscriptions out before this one was in.
+        if self.session.lock().is_ended() {
+            shared.router.unsubscribe(filter, &self.session);
+        }
+        Some(qos)
+    }
+
+    /// Removes subscriptions; those that are not there are no error [MQTT-3.10.4-5].
+    pub(super) fn handle_unsubscribe(&mut self, shared: &Shared, unsubscribe: &Unsubscribe<'_>) {
+        for filter in unsubscribe.filters() {
+            {
+                let mut state = self.session.lock();
+                if state.epoch != self.epoch || state.is_ended() {
+                    return;
+                }
+                let same = |known: &TopicFilterBuf| known.as_bytes() == filter.as_bytes();
+                state.subscriptions.retain(|known| !same(&known.filter));
+                state.replays.retain(|replay| !same(&replay.filter));
+            }
+            shared.router.unsubscribe(filter, &self.session);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+use mqtt_codec::{ConnectReturnCode, Protocol, Publish, QoS, TopicFilter, TopicName};
+
+use crate::{Closed, ConnectionError, Message};
+
+/// What an embedder decides and is told. Every method has a default: everybody may do everything,
+/// and nobody is told.
+///
+/// Hooks run outside of all locks, on the task of the connection that they are about. One that
+/// blocks holds up the connections of its thread.
+pub trait Hooks: Send + Sync + 'static {
+    /// Decides whether a client may connect. Called once a CONNECT, before anything else of it has
+    /// an effect.
+    fn authenticate(&self, login: &Login) -> Authentication {
+        let _ = login;
+        Admission::Accept.into()
+    }
+
+    /// Decides whether a client may publish. A denied message is acknowledged and dropped, since
+    /// MQTT 3.1.1 has no other answer but to hang up [MQTT-3.3.5-2]. Also asked for wills, when
+    /// they are published.
+    fn authorize_publish(&self, client: &Client, publish: &Publish<'_>) -> bool {
+        let _ = (client, publish);
+        true
+    }
+
+    /// Decides the QoS at which a subscription is granted; `None` answers 0x80.
+    fn authorize_subscribe(
+        &self,
+        client: &Client,
+        filter: TopicFilter<'_>,
+        qos: QoS,
+    ) -> Option<QoS> {
+        let _ = (client, filter);
+        Some(qos)
+    }
+
+    /// A client is connected: its CONNACK with code 0 is on the way.
+    fn connected(&self, client: &Client) {
+        let _ = client;
+    }
+
+    /// A client that was [`connected`](Self::connected) is gone.
+    fn disconnected(&self, client: &Client, reason: &Result<Closed, ConnectionError>) {
+        let _ = (client, reason);
+    }
+
+    /// A message did not reach a receiver. `receiver` is `None` when it reached nobody, and when it
+    /// is a retained message that was not kept.
+    fn dropped(&self, receiver: Option<&str>, topic: TopicName<'_>, reason: DropReason) {
+        let _ = (receiver, topic, reason);
+    }
+}
+
+/// Everybody may do everything.
+impl Hooks for () {}
+
+/// Why a message was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// The receiver's queue is full.
+    QueueFull,
+    /// QoS 0, and the receiver does not read fast enough.
+    OutboxFull,
+    /// The client may not publish to this topic.
+    NotAuthorized,
+    /// The retained store is full; the message was delivered, but is not kept.
+    RetainedFull,
+}
+
+/// Where a connection comes from. The transport knows, the broker only passes it on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// The peer's address, where the transport has one.
+    pub address: Option<SocketAddr>,
+    /// Number of the listener, for brokers whose listeners have rules of their own.
+    pub listener: usize,
+    /// Who the transport has shown the peer to be, such as the subject of a TLS certificate.
+    pub identity: Option<String>,
+}
+
+impl From<SocketAddr> for PeerInfo {
+    fn from(address: SocketAddr) -> Self {
+        Self { address: Some(address), ..Self::default() }
+    }
+}
+
+/// A connected client, as hooks see it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Client {
+    /// Its client id; one that the broker gave when it sent none.
+    pub client_id: String,
+    /// Its user name, if it sent one.
+    pub user_name: Option<String>,
+    /// Where it comes from.
+    pub peer: PeerInfo,
+}
+
+/// A CONNECT that asks to be admitted.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Login {
+    /// Who asks.
+    pub client: Client,
+    /// The password: any bytes.
+    pub password: Option<Vec<u8>>,
+    /// MQTT 3.1 or 3.1.1.
+    pub protocol: Protocol,
+    /// Whether it asks for a clean session.
+    pub clean_session: bool,
+    /// Keep alive in seconds, 0 for none.
+    pub keep_alive: u16,
+    /// The will.
+    pub will: Option<Message>,
+}
+
+/// Without the password.
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("client", &self.client)
+            .field("protocol", &self.protocol)
+            .field("clean_session", &self.clean_session)
+            .field("keep_alive", &self.keep_alive)
+            .field("will", &self.will)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The decision on a [`Login`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// CONNACK with code 0.
+    Accept,
+    /// CONNACK with this code, then the end of the connection.
+    Refuse(ConnectReturnCode),
+}
+
+/// A decision, or the promise of one. Nothing else of the client is handled until it is there.
+pub enum Authentication {
+    /// Decided.
+    Done(Admission),
+    /// To be decided, such as by a slow hash or a request to another service. The driver awaits it
+    /// on the connection's task; blocking work belongs elsewhere.
+    Later(Pin<Box<dyn Future<Output = Admission> + Send>>),
+}
+
+impl From<Admission> for Authentication {
+    fn from(admission: Admission) -> Self {
+        Self::Done(admission)
+    }
+}
+
+impl fmt::Debug for Authentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(admission) => f.debug_tuple("Done").field(admission).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}

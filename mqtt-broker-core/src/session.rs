@@ -1,0 +1,375 @@
+//! A session: what the broker knows of one client id, connected or not.
+
+mod queue;
+mod registry;
+
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::Instant;
+
+use mqtt_codec::{ConnAck, Delivery, Packet, QoS, TopicFilterBuf, TopicNameBuf};
+
+use crate::config::Config;
+use crate::hooks::DropReason;
+use crate::publication::Publication;
+use crate::qos::{AckedQoS, Receiver, Sender, Unfinished};
+use crate::send_buffer::SendBuffer;
+use crate::sync::{Mutex, MutexGuard};
+use crate::{Client, Closed, ConnectionError, Message, Worker};
+use queue::Queue;
+pub(crate) use registry::{Displaced, Registry};
+
+/// Rises with each session of a broker, so that receivers have an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SessionId(u64);
+
+/// One client id and its state, behind one lock.
+#[derive(Debug)]
+pub(crate) struct Session {
+    id: SessionId,
+    client_id: Box<str>,
+    state: Mutex<State>,
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Rises with each connection, so that one that was taken over finds out.
+    pub(crate) epoch: u64,
+    pub(crate) link: Link,
+    /// Ends with its connection [MQTT-3.1.2-6].
+    pub(crate) clean: bool,
+    /// Bytes for the client that its transport has not taken yet.
+    outbox: Option<Box<SendBuffer>>,
+    /// Of the task that takes them.
+    waker: Option<Waker>,
+    /// The transport takes nothing: the task is woken to end, and not for more bytes.
+    is_stalled: bool,
+    pub(crate) sender: Sender<Message>,
+    pub(crate) receiver: Receiver,
+    queue: Queue,
+    pub(crate) subscriptions: Vec<Subscription>,
+    /// Retained messages that subscriptions have yet to get.
+    pub(crate) replays: VecDeque<Replay>,
+    pub(crate) will: Option<Box<Will>>,
+    /// Publishers that are held back until the queue is shorter.
+    held_back: Vec<Waker>,
+    /// The session's own connection is held back for others: it reads no acknowledgements, so nobody
+    /// may wait for its queue.
+    pub(crate) is_held: bool,
+}
+
+/// How messages leave a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// The client is away, since then.
+    Absent(Instant),
+    /// A connection takes bytes.
+    Connected,
+    /// The same, and it has to end.
+    Closing(Result<Closed, ConnectionError>),
+    /// The broker's own program takes messages.
+    Local,
+    /// The session is over; its handle is held by somebody who does not know yet.
+    Ended,
+}
+
+/// A subscription of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    pub(crate) filter: TopicFilterBuf,
+    pub(crate) qos: QoS,
+}
+
+/// What is published when a connection ends without DISCONNECT [MQTT-3.1.2-8].
+#[derive(Debug)]
+pub(crate) struct Will {
+    pub(crate) message: Message,
+    /// Whose it is: the right to publish is asked for when it is published.
+    pub(crate) client: Client,
+}
+
+/// How far the retained messages of a new subscription are sent. They are sent as the client takes
+/// them, so that a filter over a million topics needs no memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Replay {
+    pub(crate) filter: TopicFilterBuf,
+    pub(crate) qos: QoS,
+    pub(crate) after: Option<TopicNameBuf>,
+}
+
+/// What became of a message at one receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The session owns it.
+    Accepted,
+    /// The session owns it and wants no more for now: hold the publisher back.
+    Congested,
+    /// QoS 0 and the client is away, or the session is over.
+    NotMeant,
+    Dropped(DropReason),
+}
+
+impl Session {
+    pub(crate) fn new(id: SessionId, client_id: &str, state: State) -> Self {
+        Self { id, client_id: client_id.into(), state: Mutex::new(state) }
+    }
+
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    pub(crate) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
+
+impl State {
+    pub(crate) fn new(link: Link, clean: bool, config: &Config) -> Self {
+        Self {
+            epoch: 0,
+            link,
+            clean,
+            outbox: None,
+            waker: None,
+            is_stalled: false,
+            sender: Sender::new(config.max_inflight),
+            receiver: Receiver::new(config.max_incoming_qos2),
+            queue: Queue::default(),
+            subscriptions: Vec::new(),
+            replays: VecDeque::new(),
+            will: None,
+            held_back: Vec::new(),
+            is_held: false,
+        }
+    }
+
+    /// Delivers a published message: RETAIN is 0 for an established subscription [MQTT-3.3.1-9],
+    /// DUP is not passed on [MQTT-3.3.1-3], and the QoS is the lower of the two [MQTT-3.8.4-6].
+    pub(crate) fn deliver(
+        &mut self,
+        publication: &Publication<'_>,
+        granted: QoS,
+        config: &Config,
+        worker: &mut Worker,
+    ) -> Outcome {
+        let qos = publication.publish().qos().min(granted);
+        if qos == QoS::AtMostOnce && self.is_connected() {
+            if self.outbox_is_full(config) {
+                return Outcome::Dropped(DropReason::OutboxFull);
+            }
+            publication.write_qos0(self.outbox.get_or_insert_with(|| worker.buffer()));
+            worker.tally.publish_sent += 1;
+            worker.tally.messages_sent += 1;
+            worker.tally.publish_bytes_sent += publication.publish().payload.len() as u64;
+            return Outcome::Accepted;
+        }
+        if qos == QoS::AtMostOnce && !self.queues_qos0(config) {
+            return Outcome::NotMeant;
+        }
+        self.accept(publication.message().with(qos, false), config, worker)
+    }
+
+    /// Takes a message that is to be kept until it is delivered: sends it when nothing waits before
+    /// it and the window has room, else queues it.
+    pub(crate) fn accept(
+        &mut self,
+        message: Message,
+        config: &Config,
+        worker: &mut Worker,
+    ) -> Outcome {
+        if self.link == Link::Ended {
+            return Outcome::NotMeant;
+        }
+        let may_send = self.is_connected() && self.queue.is_empty() && !self.outbox_is_full(config);
+        if may_send && (self.sender.has_room() || message.qos() == QoS::AtMostOnce) {
+            self.send(message, worker);
+            return Outcome::Accepted;
+        }
+        // A connected receiver gets twice its limit: its publishers are held back from the limit
+        // on, and each of them may be in the middle of a message.
+        let patience = if matches!(self.link, Link::Connected | Link::Local) { 2 } else { 1 };
+        if self.queue.is_over(message.size(), config, patience) {
+            return Outcome::Dropped(DropReason::QueueFull);
+        }
+        self.queue.push(message);
+        let is_full = self.queue.is_over(0, config, 1);
+        if patience == 2 && is_full && !self.is_held {
+            Outcome::Congested
+        } else {
+            Outcome::Accepted
+        }
+    }
+
+    /// Sends what the window and the outbox have room for.
+    pub(crate) fn pump(&mut self, config: &Config, worker: &mut Worker) {
+        while self.is_connected() && !self.outbox_is_full(config) {
+            let Some(next) = self.queue.front() else { return };
+            if next.qos() != QoS::AtMostOnce && !self.sender.has_room() {
+                return;
+            }
+            if let Some(message) = self.queue.pop() {
+                self.send(message, worker);
+            }
+        }
+    }
+
+    fn send(&mut self, message: Message, worker: &mut Worker) {
+        worker.tally.publish_sent += 1;
+        worker.tally.messages_sent += 1;
+        worker.tally.publish_bytes_sent += message.payload().len() as u64;
+        let out = self.outbox.get_or_insert_with(|| worker.buffer());
+        match AckedQoS::new(message.qos()) {
+            None => message.write(Delivery::AtMostOnce, out),
+            Some(qos) => {
+                message.write(qos.delivery(self.sender.next_id(), false), out);
+                let begun = self.sender.begin(qos, message);
+                debug_assert!(begun.is_ok(), "the caller has looked for room");
+            }
+        }
+    }
+
+    /// Begins a connection: CONNACK is first [MQTT-3.2.0-1], then what is unfinished goes out again,
+    /// in order [MQTT-4.4.0-1], then what waited.
+    pub(crate) fn attach(&mut self, connack: ConnAck, config: &Config, worker: &mut Worker) {
+        self.link = Link::Connected;
+        self.write(&Packet::ConnAck(connack), worker);
+        let out = self.outbox.get_or_insert_with(|| worker.buffer());
+        for unfinished in self.sender.unfinished() {
+            match unfinished {
+                Unfinished::Publish { id, qos, item } => {
+                    item.write(qos.delivery(id, true), out);
+                    worker.tally.publish_sent += 1;
+                    worker.tally.publish_bytes_sent += item.payload().len() as u64;
+                }
+                Unfinished::Release { id } => out.append(|own| Packet::PubRel(id).encode(own)),
+            }
+            worker.tally.messages_sent += 1;
+        }
+        self.pump(config, worker);
+    }
+
+    /// Appends a packet to what goes to the client.
+    pub(crate) fn write(&mut self, packet: &Packet<'_>, worker: &mut Worker) {
+        worker.tally.messages_sent += 1;
+        self.outbox.get_or_insert_with(|| worker.buffer()).append(|own| packet.encode(own));
+    }
+
+    /// Takes what goes to the client, and makes room for more.
+    pub(crate) fn take_outbox(
+        &mut self,
+        config: &Config,
+        worker: &mut Worker,
+    ) -> Option<Box<SendBuffer>> {
+        let outbox = self.outbox.take().filter(|outbox| !outbox.is_empty());
+        if outbox.is_some() {
+            self.pump(config, worker);
+        }
+        outbox
+    }
+
+    /// Takes the next message of a local subscription, and makes room for more.
+    pub(crate) fn take_message(&mut self) -> Option<Message> {
+        self.queue.pop()
+    }
+
+    /// Leaves the waker that is to be called when the connection has to end, or, unless the
+    /// transport is stalled, when there is something to take.
+    pub(crate) fn register(&mut self, waker: &Waker, is_stalled: bool) {
+        self.is_stalled = is_stalled;
+        match &mut self.waker {
+            Some(old) if old.will_wake(waker) => {}
+            old => *old = Some(waker.clone()),
+        }
+    }
+
+    /// Leaves the waker of a publisher that waits for the queue.
+    pub(crate) fn hold_back(&mut self, waker: &Waker) {
+        if !self.held_back.iter().any(|held| held.will_wake(waker)) {
+            self.held_back.push(waker.clone());
+        }
+    }
+
+    /// Whether publishers should wait: from a full queue until it is half empty.
+    pub(crate) fn is_congested(&self, config: &Config) -> bool {
+        let waits = matches!(self.link, Link::Connected | Link::Local) && !self.is_held;
+        waits && self.queue.is_over_half(config)
+    }
+
+    /// Collects who has to be woken, to be called when no lock is held: the task that takes the
+    /// messages, and publishers that waited for room.
+    pub(crate) fn wake(&mut self, config: &Config, wakes: &mut Vec<Waker>) {
+        if !self.is_stalled {
+            wakes.extend(self.waker.take());
+        }
+        self.release(config, wakes);
+    }
+
+    /// Asks the connection to end, and collects who has to be woken for it.
+    pub(crate) fn close(
+        &mut self,
+        reason: Result<Closed, ConnectionError>,
+        wakes: &mut Vec<Waker>,
+    ) {
+        self.link = Link::Closing(reason);
+        wakes.extend(self.waker.take());
+        wakes.append(&mut self.held_back);
+    }
+
+    /// Takes the connection's hold off the session, and collects who has to be woken for it.
+    pub(crate) fn detach(&mut self, link: Link, wakes: &mut Vec<Waker>) {
+        self.link = link;
+        // Bytes that nobody takes are let go of. What was sent and not acknowledged stays.
+        self.outbox = None;
+        self.is_held = false;
+        wakes.extend(self.waker.take());
+        wakes.append(&mut self.held_back);
+    }
+
+    /// Collects the publishers that waited for room, if there is some.
+    pub(crate) fn release(&mut self, config: &Config, wakes: &mut Vec<Waker>) {
+        if !self.held_back.is_empty() && !self.is_congested(config) {
+            wakes.append(&mut self.held_back);
+        }
+    }
+
+    /// The session is over. What it held is let go of at once, and its subscriptions are given back.
+    pub(crate) fn end(&mut self, wakes: &mut Vec<Waker>) -> Vec<Subscription> {
+        self.detach(Link::Ended, wakes);
+        self.queue = Queue::default();
+        self.sender = Sender::new(1);
+        self.replays.clear();
+        std::mem::take(&mut self.subscriptions)
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link == Link::Connected
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.link == Link::Ended
+    }
+
+    /// Whether retained messages may be added now: they wait for the client before anything is
+    /// queued for them.
+    pub(crate) fn has_room_for_replay(&self, config: &Config) -> bool {
+        let outbox = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
+        outbox < config.max_outbox_bytes / 2 && self.queue.is_empty()
+    }
+
+    fn outbox_is_full(&self, config: &Config) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| outbox.len() >= config.max_outbox_bytes)
+    }
+
+    fn queues_qos0(&self, config: &Config) -> bool {
+        match self.link {
+            Link::Local => true,
+            Link::Absent(_) => config.queue_qos0,
+            Link::Connected | Link::Closing(_) | Link::Ended => false,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
+use std::task::Waker;
+use std::time::Instant;
+
+use foldhash::fast::FixedState;
+
+use super::{Link, Session, SessionId, State, Subscription, Will};
+use crate::sync::{Arc, Mutex};
+use crate::{Closed, Config};
+
+/// The sessions of a broker, by client id. Its lock comes before a session's.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    sessions: Mutex<Sessions>,
+}
+
+#[derive(Debug)]
+struct Sessions {
+    by_client_id: HashSet<ByClientId, FixedState>,
+    /// Sessions made so far.
+    made: u64,
+}
+
+/// A session that a client may use from now on.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) session: Arc<Session>,
+    /// The connection's mark on the session: another one means that it was taken over.
+    pub(crate) epoch: u64,
+    /// Whether it continues a kept session [MQTT-3.2.2-2].
+    pub(crate) present: bool,
+    pub(crate) displaced: Displaced,
+}
+
+/// What a new connection or an end leaves to do when no lock is held.
+#[derive(Debug, Default)]
+pub(crate) struct Displaced {
+    /// A session that is over, and the subscriptions to take out of the router.
+    pub(crate) ended: Option<(Arc<Session>, Vec<Subscription>)>,
+    /// The will of the connection that was taken over.
+    pub(crate) will: Option<Box<Will>>,
+    /// Its task, and publishers that waited for it.
+    pub(crate) wakes: Vec<Waker>,
+}
+
+/// There is no room for another session.
+#[derive(Debug)]
+pub(crate) struct TooManySessions;
+
+#[expect(clippy::mutable_key_type, reason = "the key is the client id, which never changes")]
+impl Registry {
+    pub(crate) fn new(hash_seed: u64) -> Self {
+        let by_client_id = HashSet::with_hasher(FixedState::with_seed(hash_seed));
+        Self { sessions: Mutex::new(Sessions { by_client_id, made: 0 }) }
+    }
+
+    /// Continues the session of a client id or makes one [MQTT-3.1.2-4], [MQTT-3.1.2-6]. An older
+    /// connection with the id loses it at once [MQTT-3.1.4-2]. The session is absent until the new
+    /// connection attaches itself, so that nothing can get in before its CONNACK.
+    pub(crate) fn open(
+        &self,
+        client_id: &str,
+        clean: bool,
+        config: &Config,
+        now: Instant,
+    ) -> Result<Opened, TooManySessions> {
+        let mut sessions = self.sessions.lock();
+        let mut displaced = Displaced::default();
+        if let Some(ByClientId(session)) = sessions.by_client_id.get(client_id) {
+            let session = Arc::clone(session);
+            let mut state = session.lock();
+            displaced.will = state.will.take();
+            if !clean && !state.clean {
+                state.detach(Link::Absent(now), &mut displaced.wakes);
+                state.epoch += 1;
+                let epoch = state.epoch;
+                drop(state);
+                return Ok(Opened { session, epoch, present: true, displaced });
+            }
+            let subscriptions = state.end(&mut displaced.wakes);
+            drop(state);
+            sessions.by_client_id.remove(client_id);
+            displaced.ended = Some((session, subscriptions));
+        } else if sessions.by_client_id.len() >= config.max_sessions {
+            return Err(TooManySessions);
+        }
+        let session = sessions.add(client_id, State::new(Link::Absent(now), clean, config));
+        Ok(Opened { session, epoch: 0, present: false, displaced })
+    }
+
+    /// A session of the broker's own program, which no client can take over: it has no client id.
+    pub(crate) fn local(&self, config: &Config) -> Arc<Session> {
+        let mut sessions = self.sessions.lock();
+        let id = sessions.next_id();
+        Arc::new(Session::new(id, "", State::new(Link::Local, true, config)))
+    }
+
+    /// Ends the connection of `epoch` to a session: the session goes with it when it is clean, or
+    /// stays without a client. `None` when another connection has it by now. The will is given back
+    /// in any case.
+    pub(crate) fn close(
+        &self,
+        session: &Arc<Session>,
+        epoch: u64,
+        now: Instant,
+    ) -> Option<Displaced> {
+        let mut sessions = self.sessions.lock();
+        let mut state = session.lock();
+        if state.epoch != epoch || state.link == Link::Ended {
+            return None;
+        }
+        let mut displaced = Displaced { will: state.will.take(), ..Displaced::default() };
+        if state.clean {
+            let subscriptions = state.end(&mut displaced.wakes);
+            drop(state);
+            displaced.ended = Some((Arc::clone(session), subscriptions));
+            sessions.by_client_id.remove(session.client_id());
+        } else {
+            state.detach(Link::Absent(now), &mut displaced.wakes);
+        }
+        Some(displaced)
+    }
+
+    /// Ends sessions whose clients stay away longer than the configuration allows. Gives back what
+    /// is left to do for each, and when the next one may be due.
+    pub(crate) fn expire(
+        &self,
+        config: &Config,
+        now: Instant,
+    ) -> (Vec<Displaced>, Option<Instant>) {
+        let Some(expiry) = config.session_expiry else { return (Vec::new(), None) };
+        let mut sessions = self.sessions.lock();
+        let mut expired = Vec::new();
+        let mut next: Option<Instant> = None;
+        sessions.by_client_id.retain(|ByClientId(session)| {
+            let mut state = session.lock();
+            let Link::Absent(since) = state.link else { return true };
+            let Some(due) = since.checked_add(expiry) else { return true };
+            if due <= now {
+                let mut displaced = Displaced::default();
+                let subscriptions = state.end(&mut displaced.wakes);
+                displaced.ended = Some((Arc::clone(session), subscriptions));
+                expired.push((session.id(), displaced));
+                return false;
+            }
+            next = Some(next.map_or(due, |next| next.min(due)));
+            true
+        });
+        expired.sort_unstable_by_key(|(id, _)| *id);
+        (expired.into_iter().map(|(_, displaced)| displaced).collect(), next)
+    }
+
+    /// Asks the connection of one client id, or all connections, to end.
+    pub(crate) fn close_connections(&self, only: Option<&str>, reason: Closed) -> Vec<Waker> {
+        let sessions = self.sessions.lock();
+        let mut wakes = Vec::new();
+        for session in sessions.in_order() {
+            if only.is_some_and(|client_id| client_id != session.client_id()) {
+                continue;
+            }
+            let mut state = session.lock();
+            if state.is_connected() {
+                state.close(Ok(reason), &mut wakes);
+            }
+        }
+        wakes
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.lock().by_client_id.len()
+    }
+}
+
+impl Sessions {
+    fn next_id(&mut self) -> SessionId {
+        self.made += 1;
+        SessionId(self.made)
+    }
+
+    fn add(&mut self, client_id: &str, state: State) -> Arc<Session> {
+        let session = Arc::new(Session::new(self.next_id(), client_id, state));
+        self.by_client_id.insert(ByClientId(Arc::clone(&session)));
+        session
+    }
+
+    /// The order of the hash table must not show anywhere.
+    fn in_order(&self) -> Vec<&Arc<Session>> {
+        let mut sessions: Vec<_> = self.by_client_id.iter().map(|ByClientId(s)| s).collect();
+        sessions.sort_unstable_by_key(|session| session.id());
+        sessions
+    }
+}
+
+/// A session that is found by its client id, so that the id is stored once.
+#[derive(Debug)]
+struct ByClientId(Arc<Session>);
+
+impl Borrow<str> for ByClientId {
+    fn borrow(&self) -> &str {
+        self.0.client_id()
+    }
+}
+
+impl Hash for ByClientId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.client_id().hash(state);
+    }
+}
+
+impl PartialEq for ByClientId {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.client_id() == other.0.client_id()
+    }
+}
+
+impl Eq for ByClientId {}

@@ -1,0 +1,119 @@
+//! The tokio driver over in-memory pipes, on a paused clock.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mqtt_broker_core::{Broker, Closed, Config, ConnectionError, PeerInfo, ServeError};
+use mqtt_broker_core::{Message, serve_connection};
+use mqtt_codec::{QoS, TopicFilter, TopicName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::JoinHandle;
+
+const CONNECT: &[u8] = b"\x10\x0d\0\x04MQTT\x04\x02\0\x0a\0\x01a";
+
+fn serve(broker: &Broker) -> (DuplexStream, JoinHandle<Result<Closed, ServeError>>) {
+    let (near, far) = duplex(1 << 16);
+    let broker = broker.clone();
+    let task =
+        tokio::spawn(async move { serve_connection(&broker, far, PeerInfo::default()).await });
+    (near, task)
+}
+
+async fn expect(io: &mut DuplexStream, bytes: &[u8]) {
+    let mut got = vec![0; bytes.len()];
+    io.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, bytes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_connects_subscribes_and_gets_its_own_message() {
+    let broker = Broker::new(Config::default(), ());
+    let (mut io, task) = serve(&broker);
+    io.write_all(CONNECT).await.unwrap();
+    expect(&mut io, b"\x20\x02\0\0").await;
+    io.write_all(b"\x82\x06\0\x07\0\x01t\x01").await.unwrap();
+    expect(&mut io, b"\x90\x03\0\x07\x01").await;
+    io.write_all(b"\x32\x06\0\x01t\0\x09x").await.unwrap();
+    expect(&mut io, b"\x32\x06\0\x01t\0\x01x\x40\x02\0\x09").await;
+    io.write_all(b"\x40\x02\0\x01\xe0\0").await.unwrap();
+    assert!(matches!(task.await.unwrap(), Ok(Closed::Disconnect)));
+    assert_eq!(broker.stats().clients_connected, 0);
+}
+
+// MQTT-3.1.2-24
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_is_cut_off_after_one_and_a_half_keep_alives() {
+    let broker = Broker::new(Config::default(), ());
+    let (mut io, task) = serve(&broker);
+    io.write_all(CONNECT).await.unwrap();
+    expect(&mut io, b"\x20\x02\0\0").await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    io.write_all(b"\xc0\0").await.unwrap();
+    expect(&mut io, b"\xd0\0").await;
+    let before = tokio::time::Instant::now();
+    let result = task.await.unwrap();
+    assert!(matches!(result, Err(ServeError::Connection(ConnectionError::KeepAliveTimeout))));
+    let waited = before.elapsed();
+    assert!(waited >= Duration::from_secs(15), "{waited:?}");
+    assert!(waited < Duration::from_secs(17), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_without_connect_is_closed_in_time() {
+    let broker = Broker::new(Config::default(), ());
+    let (mut io, task) = serve(&broker);
+    io.write_all(&CONNECT[..5]).await.unwrap();
+    let result = task.await.unwrap();
+    assert!(matches!(result, Err(ServeError::Connection(ConnectionError::ConnectTimeout))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_sent_before_the_end() {
+    let broker = Broker::new(Config::default(), ());
+    let (mut io, task) = serve(&broker);
+    io.write_all(b"\x10\x0d\0\x04MQTT\x05\x02\0\x0a\0\x01a\x30\x03\0\x01t").await.unwrap();
+    let mut all = Vec::new();
+    io.read_to_end(&mut all).await.unwrap();
+    assert_eq!(all, b"\x20\x02\0\x01");
+    drop(io);
+    assert!(task.await.unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_payload_arrives_whole_through_a_narrow_pipe() {
+    let broker = Broker::new(Config::default(), ());
+    let (near, far) = duplex(1000);
+    let mut near = near;
+    let serving = broker.clone();
+    tokio::spawn(async move {
+        serve_connection(&serving, far, "127.0.0.1:1".parse::<SocketAddr>().unwrap()).await
+    });
+    near.write_all(CONNECT).await.unwrap();
+    expect(&mut near, b"\x20\x02\0\0").await;
+    near.write_all(b"\x82\x06\0\x07\0\x01t\x02").await.unwrap();
+    expect(&mut near, b"\x90\x03\0\x07\x02").await;
+    let payload: Vec<u8> = (0..500_000).map(|n| (n % 251) as u8).collect();
+    let topic = TopicName::new("t").unwrap();
+    for qos in [QoS::AtMostOnce, QoS::ExactlyOnce] {
+        let message = Message::new(topic, &payload, qos).unwrap();
+        assert_eq!(broker.publish(&message).receivers, 1);
+    }
+    // 500,000 + 3 and + 5 bytes remain.
+    expect(&mut near, b"\x30\xa3\xc2\x1e\0\x01t").await;
+    expect(&mut near, &payload).await;
+    expect(&mut near, b"\x34\xa5\xc2\x1e\0\x01t\0\x01").await;
+    expect(&mut near, &payload).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_program_itself_gets_what_clients_publish() {
+    let broker = Broker::new(Config::default(), ());
+    let mut subscription = broker.subscribe(TopicFilter::new("#").unwrap(), QoS::ExactlyOnce);
+    let (mut io, _task) = serve(&broker);
+    io.write_all(CONNECT).await.unwrap();
+    io.write_all(b"\x31\x04\0\x01tx").await.unwrap();
+    let message = subscription.recv().await;
+    assert_eq!((message.payload(), message.retain()), (&b"x"[..], false));
+    let mut late = broker.subscribe(TopicFilter::new("t").unwrap(), QoS::AtMostOnce);
+    assert!(late.recv().await.retain());
+}
