@@ -47,7 +47,7 @@ pub fn frame(buf: &[u8], max_packet: usize) -> Result<Frame, DecodeError> {
         [_, length @ 0..0x80, ..] => (2, usize::from(*length)),
         _ => match long_remaining_length(buf)? {
             Some(header) => header,
-            None => return Ok(Frame::Incomplete { needed: buf.len().saturating_add(1).max(2) }),
+            None => return Ok(Frame::Incomplete { needed: buf.len().saturating_add(1) }),
         },
     };
     // At most 5 + 268,435,455.
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_header_asks_for_one_byte_more() {
-        assert_eq!(frame(&[], MAX_PACKET), Ok(Frame::Incomplete { needed: 2 }));
+        assert_eq!(frame(&[], MAX_PACKET), Ok(Frame::Incomplete { needed: 1 }));
         assert_eq!(frame(&[0x30], MAX_PACKET), Ok(Frame::Incomplete { needed: 2 }));
         assert_eq!(frame(&[0x30, 0x80], MAX_PACKET), Ok(Frame::Incomplete { needed: 3 }));
         assert_eq!(
