@@ -1,0 +1,146 @@
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use crate::program::{eventually, scratch, signal, wait};
+
+/// A broker in a process of its own, on a port of its own, that ends with the test.
+///
+/// It is the broker example, or Mosquitto with `MQTT_TEST_BROKER=mosquitto`.
+pub(crate) struct BrokerProcess {
+    child: Child,
+    port: u16,
+    log: PathBuf,
+}
+
+impl BrokerProcess {
+    /// Starts the broker as a user does, with a port and nothing else, and waits until it listens.
+    pub(crate) fn start() -> Self {
+        Self::start_with(|_| Vec::new())
+    }
+
+    /// Starts the broker with more arguments, which may depend on the port.
+    pub(crate) fn start_with(arguments: impl Fn(u16) -> Vec<String>) -> Self {
+        // Another program can take the port between our look and the broker's: then try the next.
+        for _ in 0..10 {
+            let port = free_port();
+            if let Some(broker) = Self::try_start(port, &arguments(port)) {
+                return broker;
+            }
+        }
+        panic!("the broker did not start on any of 10 ports");
+    }
+
+    fn try_start(port: u16, arguments: &[String]) -> Option<Self> {
+        let log = scratch().join(format!("broker-{port}.log"));
+        let file = File::create(&log).expect("the log can be written");
+        let program = broker_program();
+        let child = Command::new(&program)
+            .args(["-v", "-p", &port.to_string()])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a file handle can be cloned"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
+        let mut broker = Self { child, port, log };
+        let listens = eventually(|| {
+            if TcpStream::connect(broker.address()).is_ok() {
+                return Some(true);
+            }
+            broker.child.try_wait().expect("a child can be waited for").map(|_| false)
+        });
+        match listens {
+            Some(true) => Some(broker),
+            Some(false) => {
+                eprintln!("{}", broker.log_text());
+                None
+            }
+            None => panic!("{} does not listen", program.display()),
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// What the broker has logged so far.
+    pub(crate) fn log_text(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Sends a signal and waits for the end of the process.
+    pub(crate) fn end_with(mut self, name: &str) -> ExitStatus {
+        signal(&self.child, name);
+        wait(&mut self.child).expect("the broker ends after a signal")
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        // It may have ended already: nothing to do about an error here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log_text();
+            let tail: Vec<_> = log.lines().rev().take(40).collect();
+            eprintln!("the broker's last lines ({}):", self.log.display());
+            tail.iter().rev().for_each(|line| eprintln!("  {line}"));
+        } else {
+            let _ = std::fs::remove_file(&self.log);
+        }
+    }
+}
+
+/// True when the tests run against the real Mosquitto.
+pub(crate) fn is_mosquitto() -> bool {
+    std::env::var("MQTT_TEST_BROKER").is_ok_and(|name| name == "mosquitto")
+}
+
+/// The program under test.
+pub(crate) fn broker_program() -> PathBuf {
+    if is_mosquitto() {
+        return crate::foreign::in_path("mosquitto").expect("mosquitto is installed");
+    }
+    example("broker")
+}
+
+/// The path of an example of this package: cargo builds them before it runs its tests.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test knows its own path");
+    let profile = test.parent().and_then(Path::parent).expect("it is in target/PROFILE/deps");
+    let program = profile.join("examples").join(name);
+    assert!(
+        program.exists(),
+        "{} is missing: `cargo build --example {name}` makes it (cargo test with --test does not)",
+        program.display()
+    );
+    program
+}
+
+/// A port that nobody listens on.
+///
+/// Below the range that the kernel hands to outgoing connections (32768 and up on Linux), so that
+/// the many clients of other tests cannot take it in between.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    // Test processes that run side by side start at different places.
+    let offset = (std::process::id() % u32::from(COUNT)) as u16;
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let port = FIRST + (offset + step) % COUNT;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port from {FIRST} on");
+}
