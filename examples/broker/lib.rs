@@ -1,1 +1,3 @@
 //! The broker example, as modules that its tests reach.
+
+pub mod config;

@@ -123,7 +123,7 @@ fn disturb_nobody(attack: impl FnOnce(&BrokerProcess)) {
         while expected != Some(numbers.len()) {
             match connection.recv_timeout(Duration::from_millis(100)) {
                 Ok(Ok(Event::Incoming(Incoming::SubAck(_)))) => {
-                    ready.send(()).expect("the test waits")
+                    ready.send(()).expect("the test waits");
                 }
                 Ok(Ok(Event::Incoming(Incoming::Publish(message)))) => {
                     let text = std::str::from_utf8(&message.payload).expect("a number");
