@@ -1,3 +1,10 @@
 //! The broker example, as modules that its tests reach.
+//!
+//! `main.rs` reads the command line, [`config`] the configuration file, [`server`] binds the
+//! [`listener`]s and serves until a signal comes; [`access`] decides who may connect and do what.
 
+pub mod access;
 pub mod config;
+pub mod descriptors;
+pub mod listener;
+pub mod server;

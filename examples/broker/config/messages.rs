@@ -11,7 +11,7 @@ const LARGEST: usize = 268_435_455;
 pub struct Messages {
     /// A larger payload is acknowledged and dropped (`message_size_limit`).
     pub max_payload: Option<usize>,
-    /// A larger packet closes its connection (`max_packet_size`).
+    /// A larger packet closes its connection (`max_packet_size`, 2,000,000).
     pub max_packet: Option<usize>,
     /// Messages of QoS 1 and 2 on their way to a client at once (`max_inflight_messages`, 20).
     pub max_inflight: Option<usize>,
@@ -19,7 +19,7 @@ pub struct Messages {
     pub max_inflight_bytes: Option<usize>,
     /// Messages of QoS 1 and 2 that wait for a client (`max_queued_messages`, 1000).
     pub max_queued: Option<usize>,
-    /// Their bytes (`max_queued_bytes`).
+    /// Their bytes (`max_queued_bytes`, 16 MiB).
     pub max_queued_bytes: Option<usize>,
     /// Messages of QoS 0 wait for an absent client as well (`queue_qos0_messages`).
     pub queue_qos_0: bool,
@@ -42,14 +42,17 @@ pub struct Messages {
 
 impl Default for Messages {
     fn default() -> Self {
-        // Mosquitto's defaults, but for duplicates: one delivery is what a client expects.
+        // Mosquitto's defaults, but for three. One delivery for overlapping subscriptions is what
+        // clients expect; and without a bound on bytes, clients that nobody knows could fill the
+        // memory: packets are bounded as in Mosquitto 2.1, and a queue of 1,000 messages has room
+        // for 16 KiB each.
         Self {
             max_payload: None,
-            max_packet: None,
+            max_packet: Some(2_000_000),
             max_inflight: Some(20),
             max_inflight_bytes: None,
             max_queued: Some(1000),
-            max_queued_bytes: None,
+            max_queued_bytes: Some(16 << 20),
             queue_qos_0: false,
             upgrade_qos: false,
             retain: true,

@@ -1,0 +1,158 @@
+//! Sockets that clients connect to.
+
+use std::fmt::Display;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
+
+use crate::config::{Address, IpVersion, Listener};
+
+/// A bound socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// For TCP.
+    Tcp(TcpListener),
+    /// For connections within this machine.
+    Unix(UnixListener, UnixPath),
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP, with the address of the peer.
+    Tcp(TcpStream, SocketAddr),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// The path of a Unix socket; dropping it removes the path.
+#[derive(Debug)]
+pub struct UnixPath(PathBuf);
+
+/// A listener that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {error}")]
+pub struct BindError {
+    address: String,
+    error: io::Error,
+}
+
+/// Opens all sockets of a listener: a name can have several addresses.
+///
+/// # Errors
+/// When one of them cannot be opened. IPv6 is left out in silence where this machine has none.
+pub async fn bind(listener: &Listener) -> Result<Vec<Socket>, BindError> {
+    if let Address::Unix(path) = &listener.address {
+        let socket = bind_unix(path).map_err(|error| bind_error(&path.display(), error))?;
+        return Ok(vec![socket]);
+    }
+    let mut sockets = Vec::new();
+    for address in addresses(listener).await? {
+        match bind_tcp(address) {
+            Ok(socket) => sockets.push(Socket::Tcp(socket)),
+            Err(_) if address.is_ipv6() && !sockets.is_empty() && !has_ipv6() => {}
+            Err(error) => return Err(bind_error(&address, error)),
+        }
+    }
+    match sockets.is_empty() {
+        true => Err(bind_error(&listener.address, io::ErrorKind::AddrNotAvailable.into())),
+        false => Ok(sockets),
+    }
+}
+
+impl Socket {
+    /// The next connection.
+    ///
+    /// # Errors
+    /// As the system's `accept`. The socket stays usable.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                listener.accept().await.map(|(stream, peer)| Stream::Tcp(stream, peer))
+            }
+            Self::Unix(listener, _) => {
+                listener.accept().await.map(|(stream, _)| Stream::Unix(stream))
+            }
+        }
+    }
+
+    /// Where it listens, as text for people.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Tcp(listener) => {
+                listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string())
+            }
+            Self::Unix(_, path) => path.0.display().to_string(),
+        }
+    }
+}
+
+impl Drop for UnixPath {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+async fn addresses(listener: &Listener) -> Result<Vec<SocketAddr>, BindError> {
+    let mut addresses: Vec<SocketAddr> = match &listener.address {
+        Address::Loopback { port } => {
+            vec![(Ipv4Addr::LOCALHOST, *port).into(), (Ipv6Addr::LOCALHOST, *port).into()]
+        }
+        Address::Any { port } => {
+            vec![(Ipv4Addr::UNSPECIFIED, *port).into(), (Ipv6Addr::UNSPECIFIED, *port).into()]
+        }
+        Address::Host { host, port } => lookup_host((host.as_str(), *port))
+            .await
+            .map_err(|error| bind_error(&listener.address, error))?
+            .collect(),
+        Address::Unix(_) => Vec::new(),
+    };
+    addresses.retain(|address| match listener.ip_version {
+        None => true,
+        Some(IpVersion::V4) => address.is_ipv4(),
+        Some(IpVersion::V6) => address.is_ipv6(),
+    });
+    Ok(addresses)
+}
+
+/// Binds an address. An IPv6 socket takes no IPv4 connections: those have a socket of their own.
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+
+    /// Connections that wait to be accepted. The kernel's own limit (4,096 on Linux) is usually
+    /// lower than what a thousand clients that come back at once need.
+    const BACKLOG: i32 = 4096;
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Binds a path. One that a broker left behind when it was killed is taken over; one that somebody
+/// still listens on is not.
+fn bind_unix(path: &Path) -> io::Result<Socket> {
+    if std::os::unix::net::UnixStream::connect(path)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    Ok(Socket::Unix(listener, UnixPath(path.to_owned())))
+}
+
+fn has_ipv6() -> bool {
+    std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+fn bind_error(address: &dyn Display, error: io::Error) -> BindError {
+    BindError { address: address.to_string(), error }
+}

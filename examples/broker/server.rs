@@ -1,0 +1,182 @@
+//! Listeners and their connections, from the start of the broker to its end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mqtt_broker_core::{Broker, PeerInfo, ServeError, serve_connection};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tracing::{debug, warn};
+
+use crate::access::Access;
+use crate::config::{Config, Listener};
+use crate::descriptors;
+use crate::listener::{BindError, Socket, Stream, bind};
+
+/// How long clients may take to read what is left for them at the end. Mosquitto's users expect a
+/// broker to be gone within 10 seconds.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Waiting time after an accept that failed because something has run out. Connections that end
+/// meanwhile give back what is missing.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often the broker looks for sessions that have expired, at least.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// A broker whose listeners are open.
+pub struct Server {
+    broker: Broker,
+    sockets: Vec<(Socket, Arc<Rules>)>,
+}
+
+/// What all connections of a listener have in common.
+struct Rules {
+    number: usize,
+    tcp_nodelay: bool,
+    /// A permit for each connection, where the listener has a limit.
+    places: Option<Arc<Semaphore>>,
+}
+
+/// What an accept loop and its connections share with the server.
+#[derive(Clone)]
+struct Life {
+    /// Turns true when the server ends.
+    ending: watch::Receiver<bool>,
+    /// Dropped by each connection when it is over: the server waits for the last.
+    _open: mpsc::Sender<()>,
+}
+
+impl Server {
+    /// Opens all listeners of a configuration.
+    ///
+    /// # Errors
+    /// When one of them cannot be opened.
+    pub async fn start(config: &Config) -> Result<Self, BindError> {
+        let descriptors = descriptors::raise_limit();
+        let broker = Broker::new(limits(config, descriptors), Access::new(config));
+        let mut sockets = Vec::new();
+        for (number, listener) in config.listeners.iter().enumerate() {
+            let rules = Arc::new(Rules::new(number, listener, config));
+            for socket in bind(listener).await? {
+                sockets.push((socket, Arc::clone(&rules)));
+            }
+        }
+        Ok(Self { broker, sockets })
+    }
+
+    /// Where it listens, as text for people.
+    pub fn places(&self) -> String {
+        let places: Vec<_> = self.sockets.iter().map(|(socket, _)| socket.place()).collect();
+        places.join(", ")
+    }
+
+    /// Serves until `end` is ready, then closes all connections and waits until what was on its way
+    /// is written.
+    pub async fn run(self, end: impl Future<Output = ()>) {
+        let (tell, ending) = watch::channel(false);
+        let (open, mut closed) = mpsc::channel(1);
+        let life = Life { ending, _open: open };
+        for (socket, rules) in self.sockets {
+            tokio::spawn(accept_loop(self.broker.clone(), socket, rules, life.clone()));
+        }
+        drop(life);
+        tokio::select! {
+            () = end => {}
+            () = sweep(&self.broker) => {}
+        }
+        let _ = tell.send(true);
+        self.broker.shut_down();
+        // Each task holds a sender: the channel ends with the last of them.
+        if tokio::time::timeout(GOODBYE, closed.recv()).await.is_err() {
+            warn!("some clients did not read what was left for them");
+        }
+    }
+}
+
+impl Rules {
+    fn new(number: usize, listener: &Listener, config: &Config) -> Self {
+        let places = listener
+            .max_connections
+            .map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))));
+        Self { number, tcp_nodelay: config.tcp_nodelay, places }
+    }
+}
+
+async fn accept_loop(broker: Broker, socket: Socket, rules: Arc<Rules>, mut life: Life) {
+    let mut exhausted = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            _ = life.ending.wait_for(|ending| *ending) => return,
+        };
+        match accepted {
+            Ok(stream) => {
+                exhausted = false;
+                tokio::spawn(connection(broker.clone(), stream, Arc::clone(&rules), life.clone()));
+            }
+            Err(error) if descriptors::are_exhausted(&error) => {
+                // Once, not each time: the log would be flooded as well.
+                if !exhausted {
+                    warn!("{} accepts nobody for now: {error}", socket.place());
+                }
+                exhausted = true;
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+            // The peer was gone before we looked.
+            Err(error) => debug!("accept: {error}"),
+        }
+    }
+}
+
+async fn connection(broker: Broker, stream: Stream, rules: Arc<Rules>, _life: Life) {
+    let place = rules.places.clone().map(Semaphore::try_acquire_owned).transpose();
+    let Ok(_place) = place else {
+        debug!("all connections of listener {} are taken", rules.number);
+        return;
+    };
+    let mut peer = PeerInfo::default();
+    peer.listener = rules.number;
+    let result = match stream {
+        Stream::Tcp(stream, address) => {
+            peer.address = Some(address);
+            // The socket may be closed already; reading will tell.
+            let _ = stream.set_nodelay(rules.tcp_nodelay);
+            serve_connection(&broker, stream, peer).await
+        }
+        Stream::Unix(stream) => serve_connection(&broker, stream, peer).await,
+    };
+    match result {
+        // The hooks have told how the client ended.
+        Ok(_) => {}
+        Err(ServeError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
+        Err(error) => debug!("a connection of listener {} ended: {error}", rules.number),
+    }
+}
+
+/// Ends sessions whose clients stay away too long. Never ready.
+async fn sweep(broker: &Broker) {
+    loop {
+        let next = broker.sweep(Instant::now());
+        let pause = next.map_or(SWEEP, |at| at.saturating_duration_since(Instant::now()));
+        tokio::time::sleep(pause.min(SWEEP)).await;
+    }
+}
+
+/// The core's limits from a configuration file, and from what the system lets us open.
+fn limits(config: &Config, descriptors: usize) -> mqtt_broker_core::Config {
+    let messages = &config.messages;
+    let mut limits = mqtt_broker_core::Config::default();
+    limits.max_connections = config.max_connections.unwrap_or(descriptors).min(descriptors);
+    // The fixed header and remaining length of the largest packet that the protocol has.
+    limits.max_packet = messages.max_packet.unwrap_or(268_435_455 + 5);
+    limits.max_inflight = messages
+        .max_inflight
+        .map_or(u16::MAX, |messages| u16::try_from(messages).unwrap_or(u16::MAX));
+    limits.max_queued_messages = messages.max_queued.unwrap_or(usize::MAX);
+    limits.max_queued_bytes = messages.max_queued_bytes.unwrap_or(usize::MAX);
+    limits.queue_qos0 = messages.queue_qos_0;
+    limits.max_keep_alive = messages.max_keep_alive.unwrap_or(u16::MAX);
+    limits.session_expiry = messages.session_expiry;
+    limits
+}
