@@ -248,8 +248,10 @@ impl Shared {
     /// Sends retained messages to subscriptions that have not had all of them, as far as the session
     /// has room.
     pub(crate) fn replay(&self, session: &Session, worker: &mut Worker) {
-        /// Messages looked up at a time, so that the store's lock is held for some microseconds.
-        const BATCH: usize = 64;
+        // Looked up at a time, so that the store's lock is held for some microseconds, and so that
+        // the session is over its limits by no more than this.
+        const MESSAGES: usize = 64;
+        const BYTES: usize = 64 << 10;
         loop {
             let replay = {
                 let state = session.lock();
@@ -263,23 +265,21 @@ impl Shared {
             };
             let filter = replay.filter.as_topic_filter();
             let after = replay.after.as_ref().map(|topic| topic.as_topic_name());
-            let batch = self.retained.matching(filter, after, BATCH);
+            let batch = self.retained.matching(filter, after, MESSAGES, BYTES);
 
             let mut state = session.lock();
             let same = |front: &crate::session::Replay| front.filter == replay.filter;
             if !state.replays.front().is_some_and(same) {
                 continue;
             }
-            if batch.len() < BATCH {
-                state.replays.pop_front();
-            } else if let (Some(front), Some(last)) = (state.replays.front_mut(), batch.last()) {
-                front.after = Some(last.topic().into());
+            match (state.replays.front_mut(), batch.last()) {
+                (Some(front), Some(last)) => front.after = Some(last.topic().into()),
+                _ => drop(state.replays.pop_front()),
             }
             for message in batch {
-                let message = message.with(message.qos().min(replay.qos), true);
-                // Past the limits by a batch at most: room was there before it.
-                state.accept(message, &self.config, worker);
+                state.queue(message.with(message.qos().min(replay.qos), true));
             }
+            state.pump(&self.config, worker);
             state.wake(&self.config, &mut worker.wakes);
         }
     }

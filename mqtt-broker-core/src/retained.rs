@@ -52,12 +52,14 @@ impl Retained {
         Ok(())
     }
 
-    /// Up to `count` messages that match, in the order of their topics, from behind `after` on.
+    /// Up to `count` messages that match, in the order of their topics, from behind `after` on. They
+    /// end with the one that reaches `bytes`.
     pub(crate) fn matching(
         &self,
         filter: TopicFilter<'_>,
         after: Option<TopicName<'_>>,
         count: usize,
+        bytes: usize,
     ) -> Vec<Message> {
         let store = self.store.read();
         if !filter.has_wildcard() {
@@ -80,7 +82,11 @@ impl Retained {
             .take_while(|message| message.topic().as_bytes().starts_with(prefix))
             .filter(|message| filter.matches(message.topic()))
             .take(count)
-            .cloned()
+            .scan(0, |size, message| {
+                let goes_on = *size < bytes;
+                *size += message.size();
+                goes_on.then(|| message.clone())
+            })
             .collect()
     }
 

@@ -205,6 +205,11 @@ impl State {
         }
     }
 
+    /// Queues a message past the limits. There has to be a reason why they are few.
+    pub(crate) fn queue(&mut self, message: Message) {
+        self.queue.push(message);
+    }
+
     /// Sends what the window and the outbox have room for.
     pub(crate) fn pump(&mut self, config: &Config, worker: &mut Worker) {
         while self.is_connected() && !self.outbox_is_full(config) {

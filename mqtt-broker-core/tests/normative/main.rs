@@ -1,0 +1,16 @@
+//! What MQTT 3.1.1 asks of a server, statement by statement, over exact bytes and a clock that the
+//! tests turn. The comment above each test names the statements that it shows.
+
+mod connect;
+mod hooks;
+mod limits;
+mod publish;
+mod qos;
+mod retained;
+mod sessions;
+mod subscribe;
+mod topics;
+mod violations;
+mod wills;
+mod wire;
+mod world;
