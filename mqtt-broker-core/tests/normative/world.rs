@@ -13,37 +13,37 @@ use mqtt_broker_core::{
 
 use crate::wire::{self, Wire};
 
-pub struct World {
-    pub broker: Broker,
+pub(crate) struct World {
+    pub(crate) broker: Broker,
     now: Rc<Cell<Instant>>,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
 
-    pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::with_hooks(change, ())
     }
 
-    pub fn with_hooks(change: impl FnOnce(&mut Config), hooks: impl Hooks) -> Self {
+    pub(crate) fn with_hooks(change: impl FnOnce(&mut Config), hooks: impl Hooks) -> Self {
         let mut config = Config::default();
         config.hash_seed = 7;
         change(&mut config);
         Self { broker: Broker::new(config, hooks), now: Rc::new(Cell::new(Instant::now())) }
     }
 
-    pub fn pass(&self, time: Duration) {
+    pub(crate) fn pass(&self, time: Duration) {
         self.now.set(self.now.get() + time);
     }
 
-    pub fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         self.now.get()
     }
 
     /// A transport on which nothing was sent.
-    pub fn open(&self) -> Client {
+    pub(crate) fn open(&self) -> Client {
         Client {
             connection: self.broker.connection(PeerInfo::default(), self.now()).unwrap(),
             worker: Worker::new(),
@@ -53,35 +53,35 @@ impl World {
     }
 
     /// A client whose CONNECT was sent, with these flags.
-    pub fn connecting(&self, client_id: &str, flags: u8) -> Client {
+    pub(crate) fn connecting(&self, client_id: &str, flags: u8) -> Client {
         let mut client = self.open();
         client.send(&wire::connect(flags, 0, &[client_id.as_bytes()]));
         client
     }
 
     /// A connected client with a clean session.
-    pub fn client(&self, client_id: &str) -> Client {
+    pub(crate) fn client(&self, client_id: &str) -> Client {
         let mut client = self.connecting(client_id, wire::CLEAN);
         client.expect(&[&wire::connack(false, 0)]);
         client
     }
 
     /// A connected client with a kept session, which is there already or not.
-    pub fn kept(&self, client_id: &str, session_present: bool) -> Client {
+    pub(crate) fn kept(&self, client_id: &str, session_present: bool) -> Client {
         let mut client = self.connecting(client_id, wire::KEPT);
         client.expect(&[&wire::connack(session_present, 0)]);
         client
     }
 
     /// A connected client with a clean session and one subscription.
-    pub fn subscriber(&self, client_id: &str, filter: &str, qos: u8) -> Client {
+    pub(crate) fn subscriber(&self, client_id: &str, filter: &str, qos: u8) -> Client {
         let mut client = self.client(client_id);
         client.subscribe(filter, qos);
         client
     }
 }
 
-pub struct Client {
+pub(crate) struct Client {
     connection: Connection,
     worker: Worker,
     now: Rc<Cell<Instant>>,
@@ -89,13 +89,13 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         // The result is told again at the end of the connection.
         let _ = self.connection.handle_input(&mut self.worker, bytes, self.now.get());
     }
 
     /// Everything that the broker has sent since the last call.
-    pub fn received(&mut self) -> Wire {
+    pub(crate) fn received(&mut self) -> Wire {
         let mut bytes = Vec::new();
         let now = self.now.get();
         if self.connection.poll_timeout().is_some_and(|deadline| deadline <= now) {
@@ -122,85 +122,85 @@ impl Client {
     }
 
     #[track_caller]
-    pub fn expect(&mut self, packets: &[&[u8]]) {
+    pub(crate) fn expect(&mut self, packets: &[&[u8]]) {
         assert_eq!(self.received(), Wire(packets.concat()));
         assert_eq!(self.ended, None, "the connection has ended");
     }
 
     #[track_caller]
-    pub fn expect_nothing(&mut self) {
+    pub(crate) fn expect_nothing(&mut self) {
         self.expect(&[]);
     }
 
     /// The connection ends without another byte.
     #[track_caller]
-    pub fn expect_end(&mut self) -> Result<Closed, ConnectionError> {
+    pub(crate) fn expect_end(&mut self) -> Result<Closed, ConnectionError> {
         self.expect_last(&[])
     }
 
     /// The connection ends, with whatever was still to be sent.
     #[track_caller]
-    pub fn expect_end_after_any(&mut self) -> Result<Closed, ConnectionError> {
+    pub(crate) fn expect_end_after_any(&mut self) -> Result<Closed, ConnectionError> {
         self.received();
         self.ended.expect("the connection goes on")
     }
 
     /// The connection ends with these packets.
     #[track_caller]
-    pub fn expect_last(&mut self, packets: &[&[u8]]) -> Result<Closed, ConnectionError> {
+    pub(crate) fn expect_last(&mut self, packets: &[&[u8]]) -> Result<Closed, ConnectionError> {
         assert_eq!(self.received(), Wire(packets.concat()));
         self.ended.expect("the connection goes on")
     }
 
     /// Sends a request and expects its answer.
     #[track_caller]
-    pub fn ask(&mut self, request: &[u8], answer: &[u8]) {
+    pub(crate) fn ask(&mut self, request: &[u8], answer: &[u8]) {
         self.send(request);
         self.expect(&[answer]);
     }
 
     #[track_caller]
-    pub fn subscribe(&mut self, filter: &str, qos: u8) {
+    pub(crate) fn subscribe(&mut self, filter: &str, qos: u8) {
         self.ask(&wire::subscribe(9, &[(filter, qos)]), &wire::suback(9, &[qos]));
     }
 
     /// Publishes at QoS 1 and expects the PUBACK.
     #[track_caller]
-    pub fn publish1(&mut self, topic: &str, payload: &str) {
+    pub(crate) fn publish1(&mut self, topic: &str, payload: &str) {
         self.ask(&wire::publish(0x32, topic, 1, payload), &wire::puback(1));
     }
 
     /// Publishes with RETAIN at QoS 1 and expects the PUBACK.
     #[track_caller]
-    pub fn retain(&mut self, topic: &str, payload: &str) {
+    pub(crate) fn retain(&mut self, topic: &str, payload: &str) {
         self.ask(&wire::publish(0x33, topic, 1, payload), &wire::puback(1));
     }
 
     /// The transport breaks.
-    pub fn cut(mut self) {
+    pub(crate) fn cut(mut self) {
         self.connection.handle_end_of_stream(&mut self.worker, self.now.get());
     }
 
     /// DISCONNECT, then the end.
     #[track_caller]
-    pub fn leave(mut self) {
+    pub(crate) fn leave(mut self) {
         self.send(wire::DISCONNECT);
         assert_eq!(self.expect_end(), Ok(Closed::Disconnect));
     }
 
-    pub fn wants_input(&self) -> bool {
+    pub(crate) fn wants_input(&self) -> bool {
         self.connection.wants_input()
     }
 
-    pub fn timeout(&self) -> Option<Instant> {
+    pub(crate) fn timeout(&self) -> Option<Instant> {
         self.connection.poll_timeout()
     }
 
-    pub fn event(&mut self) -> Option<Event> {
+    pub(crate) fn event(&mut self) -> Option<Event> {
         self.connection.poll_event()
     }
 
-    pub fn admit(&mut self, admission: Admission) {
+    pub(crate) fn admit(&mut self, admission: Admission) {
         let _ = self.connection.admit(&mut self.worker, admission, self.now.get());
     }
 }
