@@ -8,3 +8,8 @@ pub mod config;
 pub mod descriptors;
 pub mod listener;
 pub mod server;
+
+/// The code of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
