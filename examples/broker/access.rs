@@ -56,7 +56,7 @@ impl Hooks for Access {
         Some(qos)
     }
 
-    fn connected(&self, client: &Client) {
+    fn connected(&self, client: &Client, _session_present: bool) {
         if self.log_connections {
             let user = client.user_name.as_deref().unwrap_or("nobody");
             let from = client.peer.address.map_or_else(|| "this machine".into(), |a| a.to_string());

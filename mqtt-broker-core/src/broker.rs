@@ -2,9 +2,9 @@ use std::hash::BuildHasher;
 use std::time::Instant;
 
 use foldhash::fast::FixedState;
-use mqtt_codec::{QoS, TopicFilter, TopicName};
+use mqtt_codec::{QoS, TopicFilter, TopicName, TopicNameBuf};
 
-use crate::hooks::{Client, DropReason, Hooks, PeerInfo};
+use crate::hooks::{Client, DropReason, Hooks, Interests, PeerInfo, Permission};
 use crate::local::LocalSubscription;
 use crate::publication::Publication;
 use crate::retained::Retained;
@@ -12,7 +12,7 @@ use crate::router::Router;
 use crate::session::{Displaced, Outcome, Registry, Session};
 use crate::stats::Counters;
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
-use crate::{Closed, Config, Connection, Message, Stats, TooManyConnections, Worker};
+use crate::{Closed, Config, Connection, Message, SessionInfo, Stats, TooManyConnections, Worker};
 
 /// The broker: a handle that is cheap to clone, and shared by all connections.
 ///
@@ -28,6 +28,7 @@ pub struct Broker {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) hooks: Box<dyn Hooks>,
+    interests: Interests,
     pub(crate) registry: Registry,
     pub(crate) router: Router,
     pub(crate) retained: Retained,
@@ -57,6 +58,7 @@ impl Broker {
     /// A broker without clients.
     pub fn new(config: Config, hooks: impl Hooks) -> Self {
         let shared = Shared {
+            interests: hooks.interests(),
             hooks: Box::new(hooks),
             registry: Registry::new(config.hash_seed),
             router: Router::new(config.hash_seed),
@@ -113,10 +115,37 @@ impl Broker {
         self.with_worker(|worker| {
             worker.tally.sessions_expired += expired.len() as u64;
             for displaced in expired {
-                self.shared.settle(displaced, worker);
+                self.shared.forget(displaced, worker);
             }
         });
         next
+    }
+
+    /// Ends the session of a client that is away. False when there is none, or its client is
+    /// connected: [`disconnect`](Self::disconnect) it first.
+    pub fn delete_session(&self, client_id: &str) -> bool {
+        let displaced = self.shared.registry.delete(client_id);
+        let found = displaced.is_some();
+        self.with_worker(|worker| {
+            displaced.into_iter().for_each(|displaced| self.shared.forget(displaced, worker));
+        });
+        found
+    }
+
+    /// The sessions of connected and absent clients, in the order in which they were made.
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        self.shared.registry.list()
+    }
+
+    /// Up to `count` retained messages that match, in the order of their topics: the first ones, or
+    /// those behind `after`.
+    pub fn retained(
+        &self,
+        filter: TopicFilter<'_>,
+        after: Option<TopicName<'_>>,
+        count: usize,
+    ) -> Vec<Message> {
+        self.shared.retained.matching(filter, after, count, usize::MAX)
     }
 
     /// Asks the connection of a client to end, which publishes its will. False when it is not
@@ -187,46 +216,78 @@ impl Shared {
         let mut routes = std::mem::take(&mut worker.routes);
         self.router.routes(topic, &mut routes);
         for route in routes.drain(..) {
-            let outcome = {
+            let outcome = if self.may_receive(&route.session, topic, false) {
                 let mut state = route.session.lock();
                 let outcome = state.deliver(publication, route.qos, &self.config, worker);
                 state.wake(&self.config, &mut worker.wakes);
                 outcome
+            } else {
+                Outcome::Dropped(DropReason::NotAuthorized)
             };
+            let receiver = route.session.client_id();
             match outcome {
-                Outcome::Accepted => published.receivers += 1,
-                Outcome::Congested => {
-                    published.receivers += 1;
-                    worker.congested.push(route.session);
-                }
-                Outcome::NotMeant => {}
+                Outcome::NotMeant => continue,
                 Outcome::Dropped(reason) => {
                     published.dropped += 1;
                     worker.tally.publish_dropped += 1;
-                    self.hooks.dropped(Some(route.session.client_id()), topic, reason);
+                    self.hooks.dropped(Some(receiver), topic, reason);
+                    continue;
                 }
+                Outcome::Accepted | Outcome::Congested => published.receivers += 1,
+            }
+            if self.interests.delivered {
+                self.hooks.delivered(receiver, publication.publish());
+            }
+            if outcome == Outcome::Congested {
+                worker.congested.push(route.session);
             }
         }
         worker.routes = routes;
         published
     }
 
-    /// The same for a client, if it may [MQTT-3.3.5-2].
+    /// Asks the hooks, if they have a say in it, whether a session's client may have a message.
+    fn may_receive(&self, session: &Session, topic: TopicName<'_>, retained: bool) -> bool {
+        if !self.interests.delivery_rules {
+            return true;
+        }
+        let owner = session.lock().owner.clone();
+        owner.is_none_or(|owner| self.hooks.authorize_delivery(&owner, topic, retained))
+    }
+
+    /// Routes a client's message, if it may publish it [MQTT-3.3.5-2].
     pub(crate) fn publish_from(
         &self,
         client: &Client,
         publication: &Publication<'_>,
         worker: &mut Worker,
     ) {
-        let topic = publication.publish().topic;
+        let publish = publication.publish();
         // What the broker says of itself is nobody else's to say.
-        let reserved = topic.as_bytes().starts_with(b"$SYS/");
-        if !reserved && self.hooks.authorize_publish(client, publication.publish()) {
-            self.route(publication, worker);
-        } else {
-            worker.tally.publish_dropped += 1;
-            self.hooks.dropped(None, topic, DropReason::NotAuthorized);
+        let permission = match publish.topic.as_bytes().starts_with(b"$SYS/") {
+            true => Permission::Deny,
+            false => self.hooks.authorize_publish(client, publish),
+        };
+        let published = match permission {
+            Permission::Allow => self.route(publication, worker),
+            Permission::Replace(message) => self.route(&Publication::from(&message), worker),
+            Permission::Deny => {
+                worker.tally.publish_dropped += 1;
+                self.hooks.dropped(None, publish.topic, DropReason::NotAuthorized);
+                return;
+            }
+        };
+        if self.interests.published {
+            self.hooks.published(client, publish, published);
         }
+    }
+
+    /// Does what the end of an absent client's session left to do.
+    fn forget(&self, displaced: Displaced, worker: &mut Worker) {
+        if let Some((session, _)) = &displaced.ended {
+            self.hooks.session_ended(session.client_id());
+        }
+        self.settle(displaced, worker);
     }
 
     /// Does what an ended connection or session left to do, when no lock is held.
@@ -266,17 +327,22 @@ impl Shared {
             let filter = replay.filter.as_topic_filter();
             let after = replay.after.as_ref().map(|topic| topic.as_topic_name());
             let batch = self.retained.matching(filter, after, MESSAGES, BYTES);
+            let last = batch.last().map(|message| TopicNameBuf::from(message.topic()));
+            let allowed: Vec<_> = batch
+                .into_iter()
+                .filter(|message| self.may_receive(session, message.topic(), true))
+                .collect();
 
             let mut state = session.lock();
             let same = |front: &crate::session::Replay| front.filter == replay.filter;
             if !state.replays.front().is_some_and(same) {
                 continue;
             }
-            match (state.replays.front_mut(), batch.last()) {
-                (Some(front), Some(last)) => front.after = Some(last.topic().into()),
+            match (state.replays.front_mut(), last) {
+                (Some(front), Some(last)) => front.after = Some(last),
                 _ => drop(state.replays.pop_front()),
             }
-            for message in batch {
+            for message in allowed {
                 state.queue(message.with(message.qos().min(replay.qos), true));
             }
             state.pump(&self.config, worker);

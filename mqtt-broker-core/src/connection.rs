@@ -70,7 +70,7 @@ struct Open {
     session: Arc<Session>,
     /// Our mark on the session.
     epoch: u64,
-    client: Client,
+    client: Arc<Client>,
     /// One and a half keep alives; `None` for none.
     silence: Option<Duration>,
     held: Option<Held>,

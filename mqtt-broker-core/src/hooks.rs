@@ -4,14 +4,20 @@ use std::pin::Pin;
 
 use mqtt_codec::{ConnectReturnCode, Protocol, Publish, QoS, TopicFilter, TopicName};
 
-use crate::{Closed, ConnectionError, Message};
+use crate::{Closed, ConnectionError, Message, Published};
 
 /// What an embedder decides and is told. Every method has a default: everybody may do everything,
 /// and nobody is told.
 ///
 /// Hooks run outside of all locks, on the task of the connection that they are about. One that
-/// blocks holds up the connections of its thread.
+/// blocks holds up the connections of its thread; one that panics ends the connection.
 pub trait Hooks: Send + Sync + 'static {
+    /// Which of the hooks that come with every message are called at all. Asked once, by
+    /// [`Broker::new`](crate::Broker::new).
+    fn interests(&self) -> Interests {
+        Interests::default()
+    }
+
     /// Decides whether a client may connect. Called once a CONNECT, before anything else of it has
     /// an effect.
     fn authenticate(&self, login: &Login) -> Authentication {
@@ -22,9 +28,9 @@ pub trait Hooks: Send + Sync + 'static {
     /// Decides whether a client may publish. A denied message is acknowledged and dropped, since
     /// MQTT 3.1.1 has no other answer but to hang up [MQTT-3.3.5-2]. Also asked for wills, when
     /// they are published.
-    fn authorize_publish(&self, client: &Client, publish: &Publish<'_>) -> bool {
+    fn authorize_publish(&self, client: &Client, publish: &Publish<'_>) -> Permission {
         let _ = (client, publish);
-        true
+        Permission::Allow
     }
 
     /// Decides the QoS at which a subscription is granted; `None` answers 0x80.
@@ -38,14 +44,47 @@ pub trait Hooks: Send + Sync + 'static {
         Some(qos)
     }
 
+    /// Decides whether a message that matches a subscription is delivered to its client, which may
+    /// be away. `retained` tells a retained message of a new subscription from one that is being
+    /// published. Called with [`Interests::delivery_rules`].
+    fn authorize_delivery(&self, receiver: &Client, topic: TopicName<'_>, retained: bool) -> bool {
+        let _ = (receiver, topic, retained);
+        true
+    }
+
     /// A client is connected: its CONNACK with code 0 is on the way.
-    fn connected(&self, client: &Client) {
-        let _ = client;
+    fn connected(&self, client: &Client, session_present: bool) {
+        let _ = (client, session_present);
     }
 
     /// A client that was [`connected`](Self::connected) is gone.
     fn disconnected(&self, client: &Client, reason: &Result<Closed, ConnectionError>) {
         let _ = (client, reason);
+    }
+
+    /// A subscription is made or changed, with the QoS that is granted.
+    fn subscribed(&self, client: &Client, filter: TopicFilter<'_>, qos: QoS) {
+        let _ = (client, filter, qos);
+    }
+
+    /// A client asked to end a subscription; it may have had none.
+    fn unsubscribed(&self, client: &Client, filter: TopicFilter<'_>) {
+        let _ = (client, filter);
+    }
+
+    /// The session of an absent client is over: it expired or was deleted.
+    fn session_ended(&self, client_id: &str) {
+        let _ = client_id;
+    }
+
+    /// A message of a client was routed. Called with [`Interests::published`].
+    fn published(&self, client: &Client, publish: &Publish<'_>, published: Published) {
+        let _ = (client, publish, published);
+    }
+
+    /// A receiver's session owns a message. Called with [`Interests::delivered`].
+    fn delivered(&self, receiver: &str, publish: &Publish<'_>) {
+        let _ = (receiver, publish);
     }
 
     /// A message did not reach a receiver. `receiver` is `None` when it reached nobody, and when it
@@ -58,6 +97,34 @@ pub trait Hooks: Send + Sync + 'static {
 /// Everybody may do everything.
 impl Hooks for () {}
 
+/// The hooks that come with every message, and cost something with every message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interests {
+    /// Calls [`Hooks::authorize_delivery`].
+    pub delivery_rules: bool,
+    /// Calls [`Hooks::published`].
+    pub published: bool,
+    /// Calls [`Hooks::delivered`].
+    pub delivered: bool,
+}
+
+/// The decision on a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// It is routed as it is.
+    Allow,
+    /// It is dropped.
+    Deny,
+    /// This one is routed in its place; its QoS and RETAIN flag count.
+    Replace(Message),
+}
+
+impl From<bool> for Permission {
+    fn from(allowed: bool) -> Self {
+        if allowed { Self::Allow } else { Self::Deny }
+    }
+}
+
 /// Why a message was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -66,7 +133,7 @@ pub enum DropReason {
     QueueFull,
     /// QoS 0, and the receiver does not read fast enough.
     OutboxFull,
-    /// The client may not publish to this topic.
+    /// The client may not publish to this topic, or the receiver may not have it.
     NotAuthorized,
     /// The retained store is full; the message was delivered, but is not kept.
     RetainedFull,
@@ -91,7 +158,7 @@ impl From<SocketAddr> for PeerInfo {
 }
 
 /// A connected client, as hooks see it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Client {
     /// Its client id; one that the broker gave when it sent none.
@@ -134,10 +201,12 @@ impl fmt::Debug for Login {
 }
 
 /// The decision on a [`Login`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// CONNACK with code 0.
     Accept,
+    /// The same, under another client id or user name.
+    AcceptAs(Box<Client>),
     /// CONNACK with this code, then the end of the connection.
     Refuse(ConnectReturnCode),
 }

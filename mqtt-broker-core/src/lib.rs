@@ -44,10 +44,14 @@ pub use self::{
     config::Config,
     connection::{Connection, Event, Transmit},
     error::{Closed, ConnectionError, TooManyConnections},
-    hooks::{Admission, Authentication, Client, DropReason, Hooks, Login, PeerInfo},
+    hooks::{
+        Admission, Authentication, Client, DropReason, Hooks, Interests, Login, PeerInfo,
+        Permission,
+    },
     local::LocalSubscription,
     message::Message,
     send_buffer::SendBuffer,
+    session::SessionInfo,
     stats::Stats,
     worker::Worker,
 };

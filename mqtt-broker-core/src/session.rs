@@ -14,7 +14,7 @@ use crate::hooks::DropReason;
 use crate::publication::Publication;
 use crate::qos::{AckedQoS, Receiver, Sender, Unfinished};
 use crate::send_buffer::SendBuffer;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::{Client, Closed, ConnectionError, Message, Worker};
 use queue::Queue;
 pub(crate) use registry::{Displaced, Registry};
@@ -22,6 +22,30 @@ pub(crate) use registry::{Displaced, Registry};
 /// Rises with each session of a broker, so that receivers have an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SessionId(u64);
+
+/// What there is to know of a session: [`Broker::sessions`](crate::Broker::sessions).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// Its client id.
+    pub client_id: String,
+    /// Whether its client is connected.
+    pub is_connected: bool,
+    /// Whether it ends with its connection.
+    pub is_clean: bool,
+    /// Filters and the QoS granted, in the order in which they were made.
+    pub subscriptions: Vec<(TopicFilterBuf, QoS)>,
+    /// Messages that wait behind the window or for the client.
+    pub queued: usize,
+    /// Their topics and payloads in bytes.
+    pub queued_bytes: usize,
+    /// QoS 1 and 2 messages that are sent and not through.
+    pub in_flight: usize,
+    /// QoS 2 messages of the client that are received and not released.
+    pub unreleased: usize,
+    /// Bytes that the client's transport has not taken from the broker.
+    pub unsent_bytes: usize,
+}
 
 /// One client id and its state, behind one lock.
 #[derive(Debug)]
@@ -52,6 +76,8 @@ pub(crate) struct State {
     /// Retained messages that subscriptions have yet to get.
     pub(crate) replays: VecDeque<Replay>,
     pub(crate) will: Option<Box<Will>>,
+    /// Who is or was connected last.
+    pub(crate) owner: Option<Arc<Client>>,
     /// Publishers that are held back until the queue is shorter.
     held_back: Vec<Waker>,
     /// The session's own connection is held back for others: it reads no acknowledgements, so nobody
@@ -86,7 +112,7 @@ pub(crate) struct Subscription {
 pub(crate) struct Will {
     pub(crate) message: Message,
     /// Whose it is: the right to publish is asked for when it is published.
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
 }
 
 /// How far the retained messages of a new subscription are sent. They are sent as the client takes
@@ -126,6 +152,25 @@ impl Session {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
+
+    fn info(&self) -> SessionInfo {
+        let state = self.lock();
+        SessionInfo {
+            client_id: self.client_id.to_string(),
+            is_connected: matches!(state.link, Link::Connected | Link::Closing(_)),
+            is_clean: state.clean,
+            subscriptions: state
+                .subscriptions
+                .iter()
+                .map(|subscription| (subscription.filter.clone(), subscription.qos))
+                .collect(),
+            queued: state.queue.len(),
+            queued_bytes: state.queue.bytes(),
+            in_flight: state.sender.in_flight(),
+            unreleased: state.receiver.open(),
+            unsent_bytes: state.outbox.as_ref().map_or(0, |outbox| outbox.len()),
+        }
+    }
 }
 
 impl State {
@@ -143,6 +188,7 @@ impl State {
             subscriptions: Vec::new(),
             replays: VecDeque::new(),
             will: None,
+            owner: None,
             held_back: Vec::new(),
             is_held: false,
         }

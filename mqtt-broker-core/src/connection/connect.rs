@@ -5,6 +5,7 @@ use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, Packet, Proto
 use super::{Connection, Event, Open, Stage};
 use crate::hooks::{Admission, Authentication, Client, Login};
 use crate::session::Will;
+use crate::sync::Arc;
 use crate::{Closed, ConnectionError, Message, Worker};
 
 impl Connection {
@@ -79,6 +80,10 @@ impl Connection {
         let stage = std::mem::replace(&mut self.stage, Stage::Closing(Ok(Closed::TakenOver)));
         let Stage::Admitting { login, .. } = stage else { return Ok(()) };
         let Login { client, will, keep_alive, clean_session, .. } = *login;
+        let client = match admission {
+            Admission::AcceptAs(other) => Arc::from(other),
+            _ => Arc::new(client),
+        };
 
         let opened = shared.registry.open(&client.client_id, clean_session, &shared.config, now);
         let Ok(opened) = opened else {
@@ -92,13 +97,15 @@ impl Connection {
                 // Somebody else came with the same id in between; the stage is as it should be.
                 return Ok(());
             }
-            state.will = will.map(|message| Box::new(Will { message, client: client.clone() }));
+            let owner = Arc::clone(&client);
+            state.will = will.map(|message| Box::new(Will { message, client: owner }));
+            state.owner = Some(Arc::clone(&client));
             let connack =
                 ConnAck { session_present: opened.present, code: ConnectReturnCode::Accepted };
             state.attach(connack, &shared.config, worker);
         }
         shared.count_connected();
-        shared.hooks.connected(&client);
+        shared.hooks.connected(&client, opened.present);
         self.stage = Stage::Open(Box::new(Open {
             session: opened.session,
             epoch: opened.epoch,

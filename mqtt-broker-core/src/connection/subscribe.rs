@@ -71,6 +71,7 @@ impl Open {
         if self.session.lock().is_ended() {
             shared.router.unsubscribe(filter, &self.session);
         }
+        shared.hooks.subscribed(&self.client, filter, qos);
         Some(qos)
     }
 
@@ -87,6 +88,7 @@ impl Open {
                 state.replays.retain(|replay| !same(&replay.filter));
             }
             shared.router.unsubscribe(filter, &self.session);
+            shared.hooks.unsubscribed(&self.client, filter);
         }
     }
 }

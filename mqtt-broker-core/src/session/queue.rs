@@ -14,6 +14,15 @@ impl Queue {
         self.messages.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Bytes of topics and payloads.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn push(&mut self, message: Message) {
         self.bytes += message.size();
         self.messages.push_back(message);

@@ -8,7 +8,7 @@ use foldhash::fast::FixedState;
 
 use super::{Link, Session, SessionId, State, Subscription, Will};
 use crate::sync::{Arc, Mutex};
-use crate::{Closed, Config};
+use crate::{Closed, Config, SessionInfo};
 
 /// The sessions of a broker, by client id. Its lock comes before a session's.
 #[derive(Debug)]
@@ -150,6 +150,28 @@ impl Registry {
         });
         expired.sort_unstable_by_key(|(id, _)| *id);
         (expired.into_iter().map(|(_, displaced)| displaced).collect(), next)
+    }
+
+    /// Ends the session of an absent client. `None` when there is none.
+    pub(crate) fn delete(&self, client_id: &str) -> Option<Displaced> {
+        let mut sessions = self.sessions.lock();
+        let ByClientId(session) = sessions.by_client_id.get(client_id)?;
+        let session = Arc::clone(session);
+        let mut displaced = Displaced::default();
+        {
+            let mut state = session.lock();
+            if !matches!(state.link, Link::Absent(_)) {
+                return None;
+            }
+            let subscriptions = state.end(&mut displaced.wakes);
+            displaced.ended = Some((Arc::clone(&session), subscriptions));
+        }
+        sessions.by_client_id.remove(client_id);
+        Some(displaced)
+    }
+
+    pub(crate) fn list(&self) -> Vec<SessionInfo> {
+        self.sessions.lock().in_order().into_iter().map(|session| session.info()).collect()
     }
 
     /// Asks the connection of one client id, or all connections, to end.

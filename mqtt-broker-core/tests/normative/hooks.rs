@@ -1,6 +1,9 @@
 use std::sync::{Arc, Mutex};
 
-use mqtt_broker_core::{Client, Closed, ConnectionError, DropReason, Hooks, Message, PeerInfo};
+use mqtt_broker_core::{
+    Client, Closed, ConnectionError, DropReason, Hooks, Interests, Message, PeerInfo, Permission,
+    Published,
+};
 use mqtt_codec::{Publish, QoS, TopicFilter, TopicName};
 
 use crate::wire::*;
@@ -21,16 +24,30 @@ impl Journal {
 }
 
 impl Hooks for Journal {
-    fn authorize_publish(&self, client: &Client, publish: &Publish<'_>) -> bool {
+    fn authorize_publish(&self, client: &Client, publish: &Publish<'_>) -> Permission {
         let allowed = !publish.topic.as_str().starts_with("private/");
         if !allowed {
             self.note(format!("{} may not publish", client.client_id));
         }
-        allowed
+        allowed.into()
     }
 
-    fn connected(&self, client: &Client) {
-        self.note(format!("{} connected as {:?}", client.client_id, client.user_name));
+    fn connected(&self, client: &Client, session_present: bool) {
+        let as_whom = client.user_name.as_deref().unwrap_or("nobody");
+        let session = if session_present { ", session present" } else { "" };
+        self.note(format!("{} connected as {as_whom}{session}", client.client_id));
+    }
+
+    fn subscribed(&self, client: &Client, filter: TopicFilter<'_>, qos: QoS) {
+        self.note(format!("{} subscribed to {filter} at {}", client.client_id, u8::from(qos)));
+    }
+
+    fn unsubscribed(&self, client: &Client, filter: TopicFilter<'_>) {
+        self.note(format!("{} unsubscribed from {filter}", client.client_id));
+    }
+
+    fn session_ended(&self, client_id: &str) {
+        self.note(format!("the session of {client_id} ended"));
     }
 
     fn disconnected(&self, client: &Client, reason: &Result<Closed, ConnectionError>) {
@@ -52,21 +69,30 @@ fn hooks_are_told_of_connections_and_losses() {
     client.leave();
     let mut sleeper = world.kept("s", false);
     sleeper.subscribe("t", 1);
+    sleeper.ask(&unsubscribe(1, &["u"]), &unsuback(1));
     sleeper.cut();
     let mut publisher = world.client("p");
     publisher.publish1("t", "1");
     publisher.publish1("t", "2");
     drop(publisher);
+    world.connecting("s", KEPT).cut();
+    assert!(world.broker.delete_session("s"));
+    assert!(!world.broker.delete_session("s"));
     assert_eq!(
         journal.take(),
         [
-            r#"a connected as Some("ann")"#,
+            "a connected as ann",
             "a disconnected: Ok(Disconnect)",
-            "s connected as None",
+            "s connected as nobody",
+            "s subscribed to t at 1",
+            "s unsubscribed from u",
             "s disconnected: Ok(EndOfStream)",
-            "p connected as None",
+            "p connected as nobody",
             r#"Some("s") t QueueFull"#,
             "p disconnected: Ok(EndOfStream)",
+            "s connected as nobody, session present",
+            "s disconnected: Ok(EndOfStream)",
+            "the session of s ended",
         ]
     );
 }
@@ -130,4 +156,90 @@ fn a_client_knows_where_it_comes_from() {
     let mut worker = mqtt_broker_core::Worker::new();
     connection.handle_input(&mut worker, &connect(CLEAN, 0, &[b"a"]), world.now()).unwrap();
     assert_eq!(connection.client().unwrap().peer, peer);
+}
+
+/// Rules for deliveries, other messages in place of some, and counts.
+#[derive(Clone, Default)]
+struct Rules(Arc<Mutex<Vec<String>>>);
+
+impl Hooks for Rules {
+    fn interests(&self) -> Interests {
+        Interests { delivery_rules: true, published: true, delivered: true }
+    }
+
+    fn authorize_publish(&self, _: &Client, publish: &Publish<'_>) -> Permission {
+        match publish.payload {
+            b"raw" => {
+                let topic = TopicName::new("cooked").unwrap();
+                Permission::Replace(Message::new(topic, b"done", QoS::AtLeastOnce).unwrap())
+            }
+            _ => Permission::Allow,
+        }
+    }
+
+    fn authorize_delivery(&self, receiver: &Client, topic: TopicName<'_>, _: bool) -> bool {
+        receiver.client_id == "chief" || !topic.as_str().starts_with("secret")
+    }
+
+    fn published(&self, client: &Client, publish: &Publish<'_>, published: Published) {
+        let Published { receivers, dropped, .. } = published;
+        let line = format!("{} {}: {receivers}, {dropped}", client.client_id, publish.topic);
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn delivered(&self, receiver: &str, publish: &Publish<'_>) {
+        self.0.lock().unwrap().push(format!("{} to {receiver}", publish.topic));
+    }
+}
+
+#[test]
+fn hooks_can_replace_messages_and_rule_deliveries() {
+    let rules = Rules::default();
+    let world = World::with_hooks(|_| {}, rules.clone());
+    let mut worker = world.subscriber("worker", "#", 0);
+    let mut chief = world.subscriber("chief", "#", 0);
+    let mut publisher = world.client("p");
+    publisher.retain("secret/plan", "x");
+    publisher.publish1("meat", "raw");
+    worker.expect(&[&publish0("cooked", "done")]);
+    chief.expect(&[&publish0("secret/plan", "x"), &publish0("cooked", "done")]);
+    assert_eq!(
+        *rules.0.lock().unwrap(),
+        [
+            "secret/plan to chief",
+            "p secret/plan: 1, 1",
+            "cooked to worker",
+            "cooked to chief",
+            "p meat: 2, 0",
+        ]
+    );
+    // Rules hold for what is retained as well.
+    worker.ask(&subscribe(1, &[("secret/+", 0)]), &suback(1, &[0]));
+    chief.send(&subscribe(1, &[("secret/+", 0)]));
+    chief.expect(&[&suback(1, &[0]), &publish(0x31, "secret/plan", 0, "x")]);
+}
+
+#[test]
+fn sessions_can_be_looked_at() {
+    let world = World::with(|config| config.max_inflight = 1);
+    let mut client = world.kept("a", false);
+    client.subscribe("t/#", 2);
+    let mut publisher = world.client("p");
+    publisher.ask(&publish(0x34, "t", 5, "one"), &pubrec(5));
+    publisher.publish1("t/x", "two");
+    let [a, p] = world.broker.sessions().try_into().unwrap();
+    assert_eq!((a.client_id.as_str(), a.is_connected, a.is_clean), ("a", true, false));
+    assert_eq!(a.subscriptions, [("t/#".parse().unwrap(), QoS::ExactlyOnce)]);
+    assert_eq!((a.queued, a.queued_bytes, a.in_flight, a.unsent_bytes), (1, 6, 1, 10));
+    assert_eq!((p.client_id.as_str(), p.is_clean, p.unreleased), ("p", true, 1));
+    client.cut();
+    let a = world.broker.sessions().remove(0);
+    assert_eq!((a.is_connected, a.queued, a.in_flight, a.unsent_bytes), (false, 1, 1, 0));
+    publisher.retain("r/1", "1");
+    publisher.retain("r/2", "2");
+    let all = TopicFilter::new("#").unwrap();
+    let first = world.broker.retained(all, None, 1).remove(0);
+    assert_eq!(first.payload(), b"1");
+    let rest = world.broker.retained(all, Some(first.topic()), 10);
+    assert_eq!(rest.iter().map(Message::payload).collect::<Vec<_>>(), [b"2"]);
 }
