@@ -103,7 +103,7 @@ impl PacketBuf {
         let first = *frame.first()?;
         let body = frame.get(usize::from(body)..)?;
         Some(match PacketType::from_first_byte(first)? {
-            PacketType::Publish => Packet::Publish(checked_publish(first, body).ok()?),
+            PacketType::Publish => Packet::Publish(checked_publish(first, body)?),
             PacketType::Connect => Packet::Connect(checked_connect(body).ok()?),
             PacketType::Subscribe => Packet::Subscribe(checked_subscribe(body, count).ok()?),
             PacketType::Unsubscribe => Packet::Unsubscribe(checked_unsubscribe(body, count).ok()?),

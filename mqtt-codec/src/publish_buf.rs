@@ -79,7 +79,7 @@ impl PublishBuf {
     #[inline]
     fn view(&self) -> Option<Publish<'_>> {
         let body = self.frame.get(usize::from(self.body)..)?;
-        checked_publish(*self.frame.first()?, body).ok()
+        checked_publish(*self.frame.first()?, body)
     }
 
     /// The topic.

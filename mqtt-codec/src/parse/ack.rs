@@ -1,19 +1,21 @@
 use crate::{ConnAck, ConnectReturnCode, DecodeError, PacketId, PacketType};
 
-/// The body of the packets that are a packet id and nothing else.
+/// The body of the packets that are a packet id and nothing else; `None` if it is not legal.
 #[inline(always)]
+pub(crate) fn id(body: &[u8]) -> Option<PacketId> {
+    PacketId::new(u16::from_be_bytes(body.try_into().ok()?))
+}
+
+/// As [`id`], with the reason.
 pub(crate) fn id_only(packet: PacketType, body: &[u8]) -> Result<PacketId, DecodeError> {
-    let Ok(id) = body.try_into() else {
-        return Err(wrong_length(packet, body));
-    };
-    match PacketId::new(u16::from_be_bytes(id)) {
+    match id(body) {
         Some(id) => Ok(id),
-        None => Err(DecodeError::ZeroPacketId),
+        None if body.len() == 2 => Err(DecodeError::ZeroPacketId),
+        None => Err(wrong_length(packet, body)),
     }
 }
 
 /// The body of PINGREQ, PINGRESP and DISCONNECT.
-#[inline(always)]
 pub(crate) fn empty(packet: PacketType, body: &[u8]) -> Result<(), DecodeError> {
     if body.is_empty() { Ok(()) } else { Err(wrong_length(packet, body)) }
 }

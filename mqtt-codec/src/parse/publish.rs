@@ -1,52 +1,55 @@
 use crate::topic::scan;
-use crate::{DecodeError, Delivery, PacketId, Publish, TopicError, TopicName};
+use crate::{DecodeError, Delivery, PacketId, Publish, TopicName};
 
-/// PUBLISH, the packet that counts: by hand, without nom's intermediate results.
+/// PUBLISH, the packet that counts: by hand, without nom's intermediate results. `first` has been
+/// looked at, here and below: it is a PUBLISH with legal flags.
+///
+/// `None` if the packet is malformed, or if its topic wants a closer look.
 #[inline(always)]
-pub(crate) fn publish(first: u8, body: &[u8]) -> Result<Publish<'_>, DecodeError> {
-    publish_with(first, body, scan::check_name)
+pub(crate) fn plain_publish(first: u8, body: &[u8]) -> Option<Publish<'_>> {
+    let (topic, rest) = split_topic(body)?;
+    if scan::is_plain_name(topic) { message(first, topic, rest) } else { None }
 }
 
-/// As [`publish`] for a body whose topic was checked before.
+/// As [`plain_publish`] for any topic, with the reason.
+pub(crate) fn publish(first: u8, body: &[u8]) -> Result<Publish<'_>, DecodeError> {
+    let (topic, rest) = split_topic(body).ok_or(DecodeError::Truncated)?;
+    scan::check_name(topic)?;
+    message(first, topic, rest).ok_or(match rest.first_chunk() {
+        Some([0, 0]) => DecodeError::ZeroPacketId,
+        _ => DecodeError::Truncated,
+    })
+}
+
+/// As [`plain_publish`] for a body that was checked before.
 #[cfg(feature = "alloc")]
 #[inline]
-pub(crate) fn checked_publish(first: u8, body: &[u8]) -> Result<Publish<'_>, DecodeError> {
-    publish_with(first, body, |_| Ok(()))
+pub(crate) fn checked_publish(first: u8, body: &[u8]) -> Option<Publish<'_>> {
+    let (topic, rest) = split_topic(body)?;
+    message(first, topic, rest)
 }
 
-/// `first` has been looked at: it is a PUBLISH with legal flags.
 #[inline(always)]
-fn publish_with(
-    first: u8,
-    body: &[u8],
-    check_topic: impl Fn(&[u8]) -> Result<(), TopicError>,
-) -> Result<Publish<'_>, DecodeError> {
-    let Some((length, rest)) = body.split_first_chunk() else {
-        return Err(DecodeError::Truncated);
-    };
-    let Some((topic, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
-    else {
-        return Err(DecodeError::Truncated);
-    };
-    if let Err(error) = check_topic(topic) {
-        return Err(error.into());
-    }
-    let dup = first & 0x08 != 0;
+fn split_topic(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = body.split_first_chunk()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
+
+/// `rest` is what follows the topic. `None` if there should be a packet id and is none.
+#[inline(always)]
+fn message<'a>(first: u8, topic: &'a [u8], rest: &'a [u8]) -> Option<Publish<'a>> {
     let (delivery, payload) = if first & 0x06 == 0 {
         (Delivery::AtMostOnce, rest)
     } else {
-        let Some((id, rest)) = rest.split_first_chunk() else {
-            return Err(DecodeError::Truncated);
-        };
-        let Some(id) = PacketId::new(u16::from_be_bytes(*id)) else {
-            return Err(DecodeError::ZeroPacketId);
-        };
+        let (id, payload) = rest.split_first_chunk()?;
+        let id = PacketId::new(u16::from_be_bytes(*id))?;
+        let dup = first & 0x08 != 0;
         if first & 0x02 != 0 {
-            (Delivery::AtLeastOnce { id, dup }, rest)
+            (Delivery::AtLeastOnce { id, dup }, payload)
         } else {
-            (Delivery::ExactlyOnce { id, dup }, rest)
+            (Delivery::ExactlyOnce { id, dup }, payload)
         }
     };
     let retain = first & 0x01 != 0;
-    Ok(Publish { topic: TopicName::from_valid(topic), payload, delivery, retain })
+    Some(Publish { topic: TopicName::from_valid(topic), payload, delivery, retain })
 }

@@ -14,13 +14,19 @@ pub(crate) fn check_text(bytes: &[u8]) -> Result<(), TextError> {
 /// As a string; in addition empty, or with a wildcard. The length is the caller's.
 #[inline]
 pub(crate) fn check_name(bytes: &[u8]) -> Result<(), TopicError> {
-    if !bytes.is_empty() && is_plain(bytes) { Ok(()) } else { check_unusual_name(bytes) }
+    if is_plain_name(bytes) { Ok(()) } else { check_unusual_name(bytes) }
+}
+
+/// A legal topic name, as most are; says no to some that are legal too.
+#[inline(always)]
+pub(crate) fn is_plain_name(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && is_plain(bytes)
 }
 
 /// As a string; in addition empty, or with a wildcard in the wrong place.
 #[inline]
 pub(crate) fn check_filter(bytes: &[u8]) -> Result<(), TopicError> {
-    if !bytes.is_empty() && is_plain(bytes) { Ok(()) } else { check_unusual_filter(bytes) }
+    if is_plain_name(bytes) { Ok(()) } else { check_unusual_filter(bytes) }
 }
 
 #[cold]
@@ -77,23 +83,37 @@ const fn is_wildcard(byte: u8) -> bool {
 }
 
 /// Whether all bytes are ASCII and none of them is U+0000, `+` or `#`.
-#[inline]
+///
+/// Whole blocks, and a last one that overlaps the one before instead of a loop over the rest.
+#[inline(always)]
 fn is_plain(bytes: &[u8]) -> bool {
-    let (words, _) = bytes.as_chunks::<8>();
-    if let Some(last) = bytes.last_chunk::<8>() {
-        // The last word overlaps the one before instead of a loop over the rest.
-        let mut seen = unusual(u64::from_ne_bytes(*last));
-        for word in words {
-            seen |= unusual(u64::from_ne_bytes(*word));
+    let seen = if let Some(last) = bytes.last_chunk() {
+        let [mut even, mut odd] = block(last);
+        for [next_even, next_odd] in bytes.as_chunks().0.iter().map(block) {
+            even |= next_even;
+            odd |= next_odd;
         }
-        seen & HIGH_BITS == 0
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-        let word =
-            u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last));
-        unusual(word) & HIGH_BITS == 0
+        even | odd
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        unusual(u64::from_ne_bytes(*first)) | unusual(u64::from_ne_bytes(*last))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (first, last) = (u32::from_ne_bytes(*first), u32::from_ne_bytes(*last));
+        unusual(u64::from(first) << 32 | u64::from(last))
     } else {
-        bytes.iter().all(|&byte| byte != 0 && byte.is_ascii() && !is_wildcard(byte))
-    }
+        let word = bytes.iter().fold(u64::MAX / 0xFF, |word, &byte| word << 8 | u64::from(byte));
+        unusual(word)
+    };
+    seen & HIGH_BITS == 0
+}
+
+/// Two words at once, which compilers turn into one vector.
+#[inline(always)]
+const fn block(bytes: &[u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *bytes;
+    [
+        unusual(u64::from_ne_bytes([a, b, c, d, e, f, g, h])),
+        unusual(u64::from_ne_bytes([i, j, k, l, m, n, o, p])),
+    ]
 }
 
 const HIGH_BITS: u64 = u64::MAX / 0xFF * 0x80;
@@ -102,6 +122,7 @@ const HIGH_BITS: u64 = u64::MAX / 0xFF * 0x80;
 ///
 /// A byte minus 1 has the high bit only if it was 0 (or not ASCII); a borrow can only raise a false
 /// alarm above a true one, so "any?" is exact. `+` and `#` differ in bit 3 only, and both become 0.
+#[inline(always)]
 const fn unusual(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 0xFF;
     let wildcard = (word | (ONES * 0x08)) ^ (ONES * b'+' as u64);

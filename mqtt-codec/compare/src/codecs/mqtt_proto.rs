@@ -15,8 +15,8 @@ impl Codec for MqttProto {
         let uniform = stream.chunks(length).all(|packet| packet == &stream[..length]);
         meter.measure(|| {
             let (mut rest, mut packets) = (stream, 0);
-            while let Some(packet) = Packet::decode(rest).unwrap() {
-                black_box(&packet);
+            while let Ok(Some(packet)) = &Packet::decode(rest) {
+                black_box(packet);
                 rest = &rest[if uniform { length } else { packet_length(rest) }..];
                 packets += 1;
             }
@@ -30,8 +30,8 @@ impl Codec for MqttProto {
             let mut packets = 0;
             for chunk in chunks(stream, chunk) {
                 received.extend_from_slice(chunk);
-                while let Some(packet) = Packet::decode(&received).unwrap() {
-                    black_box(&packet);
+                while let Ok(Some(packet)) = &Packet::decode(&received) {
+                    black_box(packet);
                     let length = packet_length(&received);
                     received.advance(length);
                     packets += 1;

@@ -16,8 +16,8 @@ impl Codec for Mqttrs {
         let uniform = stream.chunks(length).all(|packet| packet == &stream[..length]);
         meter.measure(|| {
             let (mut rest, mut packets) = (stream, 0);
-            while let Some(packet) = decode_slice(rest).unwrap() {
-                black_box(&packet);
+            while let Ok(Some(packet)) = &decode_slice(rest) {
+                black_box(packet);
                 rest = &rest[if uniform { length } else { packet_length(rest) }..];
                 packets += 1;
                 if rest.is_empty() {
@@ -35,8 +35,8 @@ impl Codec for Mqttrs {
             for chunk in chunks(stream, chunk) {
                 received.extend_from_slice(chunk);
                 while !received.is_empty() {
-                    let Some(packet) = decode_slice(&received).unwrap() else { break };
-                    black_box(&packet);
+                    let Ok(Some(packet)) = &decode_slice(&received) else { break };
+                    black_box(packet);
                     let length = packet_length(&received);
                     received.advance(length);
                     packets += 1;

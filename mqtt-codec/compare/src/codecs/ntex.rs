@@ -16,9 +16,9 @@ impl Codec for NtexMqtt {
         let codec = Ntex::new();
         meter.measure(|| {
             let mut packets = 0;
-            while let Some(packet) = codec.decode(&mut received).unwrap() {
+            while let Ok(Some(packet)) = &codec.decode(&mut received) {
                 packets += usize::from(!matches!(packet, Decoded::PayloadChunk(..)));
-                black_box(&packet);
+                black_box(packet);
             }
             packets
         });
@@ -33,9 +33,9 @@ impl Codec for NtexMqtt {
             let mut packets = 0;
             for chunk in chunks(stream, chunk) {
                 received.extend_from_slice(chunk);
-                while let Some(packet) = codec.decode(&mut received).unwrap() {
+                while let Ok(Some(packet)) = &codec.decode(&mut received) {
                     packets += usize::from(!matches!(packet, Decoded::PayloadChunk(..)));
-                    black_box(&packet);
+                    black_box(packet);
                 }
             }
             packets

@@ -22,9 +22,9 @@ impl Codec for Borrowed {
     fn decode(&self, stream: &[u8], meter: &mut Meter) {
         meter.measure(|| {
             let (mut rest, mut packets) = (stream, 0);
-            while let Some((packet, length)) = decode(rest, MAX_PACKET).unwrap() {
-                black_box(&packet);
-                rest = &rest[length..];
+            while let Ok(Some((packet, length))) = &decode(rest, MAX_PACKET) {
+                black_box(packet);
+                rest = &rest[*length..];
                 packets += 1;
             }
             packets
@@ -38,8 +38,9 @@ impl Codec for Borrowed {
             let mut packets = 0;
             for chunk in chunks(stream, chunk) {
                 received.extend_from_slice(chunk);
-                while let Some((packet, length)) = decoder.next(&received).unwrap() {
-                    black_box(&packet);
+                while let Ok(Some((packet, length))) = &decoder.next(&received) {
+                    black_box(packet);
+                    let length = *length;
                     received.advance(length);
                     packets += 1;
                 }
@@ -73,8 +74,8 @@ impl Codec for Owned {
         let mut received = BytesMut::from(stream);
         meter.measure(|| {
             let mut packets = 0;
-            while let Some(packet) = PacketBuf::decode(&mut received, MAX_PACKET).unwrap() {
-                black_box(&packet);
+            while let Ok(Some(packet)) = &PacketBuf::decode(&mut received, MAX_PACKET) {
+                black_box(packet);
                 packets += 1;
             }
             packets
@@ -87,8 +88,8 @@ impl Codec for Owned {
             let mut packets = 0;
             for chunk in chunks(stream, chunk) {
                 received.extend_from_slice(chunk);
-                while let Some(packet) = PacketBuf::decode(&mut received, MAX_PACKET).unwrap() {
-                    black_box(&packet);
+                while let Ok(Some(packet)) = &PacketBuf::decode(&mut received, MAX_PACKET) {
+                    black_box(packet);
                     packets += 1;
                 }
             }
@@ -160,22 +161,28 @@ fn with_packets(stream: &[u8], run: impl FnOnce(&[Packet<'_>])) {
         decoded.push(packet);
         rest = &rest[length..];
     }
-    let fields: Vec<(Option<ConnectFields<'_>>, Vec<(TopicFilter<'_>, QoS)>)> = decoded
+    let connects: Vec<Option<ConnectFields<'_>>> = decoded
         .iter()
         .map(|packet| match packet {
-            Packet::Connect(connect) => (Some(connect.fields()), Vec::new()),
-            Packet::Subscribe(subscribe) => (None, subscribe.filters().collect()),
-            _ => (None, Vec::new()),
+            Packet::Connect(connect) => Some(connect.fields()),
+            _ => None,
+        })
+        .collect();
+    let subscribes: Vec<Vec<(TopicFilter<'_>, QoS)>> = decoded
+        .iter()
+        .map(|packet| match packet {
+            Packet::Subscribe(subscribe) => subscribe.filters().collect(),
+            _ => Vec::new(),
         })
         .collect();
     let packets: Vec<Packet<'_>> = decoded
         .iter()
-        .zip(&fields)
-        .map(|(packet, fields)| match (packet, fields) {
-            (Packet::Subscribe(subscribe), (_, filters)) => {
+        .zip(connects.iter().zip(&subscribes))
+        .map(|(packet, (connect, filters))| match (packet, connect) {
+            (Packet::Subscribe(subscribe), _) => {
                 Subscribe::new(subscribe.packet_id(), filters).unwrap().into()
             }
-            (_, (Some(fields), _)) => Connect::new(fields).unwrap().into(),
+            (_, Some(fields)) => Connect::new(fields).unwrap().into(),
             _ => *packet,
         })
         .collect();

@@ -20,8 +20,8 @@ macro_rules! codec {
                 let mut received = BytesMut::from(stream);
                 meter.measure(|| {
                     let mut packets = 0;
-                    while !received.is_empty() {
-                        black_box(&$read(&mut received, MAX).unwrap());
+                    while let Ok(packet) = &$read(&mut received, MAX) {
+                        black_box(packet);
                         packets += 1;
                     }
                     packets
@@ -34,8 +34,8 @@ macro_rules! codec {
                     let mut packets = 0;
                     for chunk in chunks(stream, chunk) {
                         received.extend_from_slice(chunk);
-                        while let Ok(packet) = $read(&mut received, MAX) {
-                            black_box(&packet);
+                        while let Ok(packet) = &$read(&mut received, MAX) {
+                            black_box(packet);
                             packets += 1;
                         }
                     }
