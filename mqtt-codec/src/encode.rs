@@ -45,6 +45,7 @@ fn copy(to: &mut [u8], from: &[u8]) {
     match from.len() {
         8..=16 => copy_ends::<8>(to, from),
         17..=32 => copy_ends::<16>(to, from),
+        33..=64 => copy_ends::<32>(to, from),
         _ => to.copy_from_slice(from),
     }
 }
@@ -129,27 +130,25 @@ pub(crate) const fn with_header(remaining: usize) -> usize {
     header + remaining
 }
 
-/// The fixed header. Only a PUBLISH of the caller's making can be too long, and that is refused
-/// loudly: four bytes of length that say something else would break the whole stream.
+/// The fixed header.
 #[inline(always)]
 fn put_header(first: u8, remaining: usize, sink: &mut impl Sink) {
-    if remaining < 0x80 {
-        sink.put_array([first, remaining as u8]);
-    } else {
-        put_long_header(first, remaining, sink);
+    match remaining {
+        0..0x80 => sink.put_array([first, remaining as u8]),
+        0x80..0x4000 => sink.put_array([first, remaining as u8 | 0x80, (remaining >> 7) as u8]),
+        _ => put_long_header(first, remaining, sink),
     }
 }
 
-#[inline(never)]
+/// Only a PUBLISH of the caller's making can be too long, and that is refused loudly: four bytes of
+/// length that say something else would break the whole stream.
+#[inline(always)]
 fn put_long_header(first: u8, remaining: usize, sink: &mut impl Sink) {
-    let digit = |shift: u32| (remaining >> shift) as u8 & 0x7F;
+    let digit = |at: u32| (remaining >> (7 * at)) as u8;
     match remaining {
-        0..0x4000 => sink.put_array([first, digit(0) | 0x80, digit(7)]),
-        0x4000..0x20_0000 => {
-            sink.put_array([first, digit(0) | 0x80, digit(7) | 0x80, digit(14)]);
-        }
+        0..0x20_0000 => sink.put_array([first, digit(0) | 0x80, digit(1) | 0x80, digit(2)]),
         0x20_0000..=MAX_REMAINING => {
-            let digits = [digit(0) | 0x80, digit(7) | 0x80, digit(14) | 0x80, digit(21)];
+            let digits = [digit(0) | 0x80, digit(1) | 0x80, digit(2) | 0x80, digit(3)];
             sink.put_array([first]);
             sink.put_array(digits);
         }
@@ -190,6 +189,7 @@ fn put_publish_head(publish: &Publish<'_>, remaining: usize, sink: &mut impl Sin
     let first = publish.delivery.first_byte(publish.retain);
     let topic = publish.topic.as_bytes();
     let [high, low] = (topic.len() as u16).to_be_bytes();
+    // One array is one store.
     if remaining < 0x80 {
         sink.put_array([first, remaining as u8, high, low]);
     } else {

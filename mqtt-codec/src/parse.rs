@@ -18,7 +18,6 @@ pub(crate) mod list;
 pub(crate) mod publish;
 
 use nom::IResult;
-use nom::bytes::complete::take;
 use nom::error::{ErrorKind, ParseError};
 use nom::number::complete::be_u16;
 
@@ -58,10 +57,21 @@ fn finish<T>(parsed: Parsed<'_, T>) -> Result<T, DecodeError> {
 }
 
 /// Two bytes of length and as many bytes: strings and binary fields (section 1.5.3).
+///
+/// By slices, as nom's `length_data(be_u16)` takes three times the instructions.
 #[inline(always)]
 fn field(input: &[u8]) -> Parsed<'_, &[u8]> {
-    let (input, length) = be_u16(input)?;
-    take(length)(input)
+    match split_field(input) {
+        Some((field, rest)) => Ok((rest, field)),
+        None => reject(DecodeError::Truncated),
+    }
+}
+
+/// The field at the front, and the rest.
+#[inline(always)]
+fn split_field(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = input.split_first_chunk()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
 #[inline(always)]

@@ -40,15 +40,10 @@ fn packet(body: &[u8]) -> Parsed<'_, (Wire<'_>, bool)> {
 /// The variable header (section 3.1.2); gives back the payload as input and as part of the value.
 #[inline(always)]
 fn variable_header(body: &[u8]) -> Parsed<'_, Wire<'_>> {
-    let (input, name) = field(body)?;
-    if !matches!(name, b"MQTT" | b"MQIsdp") {
-        return reject(DecodeError::ProtocolName);
-    }
-    let (input, level) = be_u8(input)?;
-    let protocol = match (name, level) {
-        (b"MQTT", 4) => Protocol::V311,
-        (b"MQIsdp", 3) => Protocol::V310,
-        _ => return reject(DecodeError::UnsupportedProtocolLevel(level)),
+    let (protocol, input) = match body {
+        [0, 4, b'M', b'Q', b'T', b'T', 4, rest @ ..] => (Protocol::V311, rest),
+        [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', 3, rest @ ..] => (Protocol::V310, rest),
+        _ => return other_protocol(body),
     };
     let (input, flags) = be_u8(input)?;
     let flags = ConnectFlags(flags);
@@ -57,6 +52,17 @@ fn variable_header(body: &[u8]) -> Parsed<'_, Wire<'_>> {
     }
     let (payload, keep_alive) = be_u16(input)?;
     Ok((payload, Wire { protocol, flags, keep_alive, payload }))
+}
+
+/// What is wrong with the protocol name or level.
+#[cold]
+fn other_protocol(body: &[u8]) -> Parsed<'_, Wire<'_>> {
+    let (input, name) = field(body)?;
+    if !matches!(name, b"MQTT" | b"MQIsdp") {
+        return reject(DecodeError::ProtocolName);
+    }
+    let (_, level) = be_u8(input)?;
+    reject(DecodeError::UnsupportedProtocolLevel(level))
 }
 
 /// Section 3.1.2.3.

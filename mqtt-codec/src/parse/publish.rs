@@ -1,3 +1,4 @@
+use super::split_field;
 use crate::topic::scan;
 use crate::{DecodeError, Delivery, PacketId, Publish, TopicName};
 
@@ -7,13 +8,13 @@ use crate::{DecodeError, Delivery, PacketId, Publish, TopicName};
 /// `None` if the packet is malformed, or if its topic wants a closer look.
 #[inline(always)]
 pub(crate) fn plain_publish(first: u8, body: &[u8]) -> Option<Publish<'_>> {
-    let (topic, rest) = split_topic(body)?;
+    let (topic, rest) = split_field(body)?;
     if scan::is_plain_name(topic) { message(first, topic, rest) } else { None }
 }
 
 /// As [`plain_publish`] for any topic, with the reason.
 pub(crate) fn publish(first: u8, body: &[u8]) -> Result<Publish<'_>, DecodeError> {
-    let (topic, rest) = split_topic(body).ok_or(DecodeError::Truncated)?;
+    let (topic, rest) = split_field(body).ok_or(DecodeError::Truncated)?;
     scan::check_name(topic)?;
     message(first, topic, rest).ok_or(match rest.first_chunk() {
         Some([0, 0]) => DecodeError::ZeroPacketId,
@@ -25,14 +26,8 @@ pub(crate) fn publish(first: u8, body: &[u8]) -> Result<Publish<'_>, DecodeError
 #[cfg(feature = "alloc")]
 #[inline]
 pub(crate) fn checked_publish(first: u8, body: &[u8]) -> Option<Publish<'_>> {
-    let (topic, rest) = split_topic(body)?;
+    let (topic, rest) = split_field(body)?;
     message(first, topic, rest)
-}
-
-#[inline(always)]
-fn split_topic(body: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = body.split_first_chunk()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
 /// `rest` is what follows the topic. `None` if there should be a packet id and is none.

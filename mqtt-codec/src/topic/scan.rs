@@ -8,7 +8,7 @@ use crate::{TextError, TopicError};
 /// U+0000, ill-formed UTF-8.
 #[inline]
 pub(crate) fn check_text(bytes: &[u8]) -> Result<(), TextError> {
-    if is_plain(bytes) { Ok(()) } else { check_characters(bytes) }
+    if is_ascii_text(bytes) { Ok(()) } else { check_characters(bytes) }
 }
 
 /// As a string; in addition empty, or with a wildcard. The length is the caller's.
@@ -45,8 +45,8 @@ fn check_unusual_name(bytes: &[u8]) -> Result<(), TopicError> {
     if bytes.is_empty() {
         return Err(TopicError::Empty);
     }
-    check_characters(bytes)?;
-    if bytes.iter().any(|&byte| is_wildcard(byte)) {
+    check_text(bytes)?;
+    if bytes.iter().any(|byte| matches!(byte, b'+' | b'#')) {
         return Err(TopicError::WildcardInTopicName);
     }
     Ok(())
@@ -58,75 +58,121 @@ fn check_unusual_filter(bytes: &[u8]) -> Result<(), TopicError> {
     if bytes.is_empty() {
         return Err(TopicError::Empty);
     }
-    check_characters(bytes)?;
-    let mut rest = bytes;
-    let mut before = b'/';
-    while let Some(at) = rest.iter().position(|&byte| is_wildcard(byte)) {
-        let (head, tail) = rest.split_at(at);
-        before = head.last().copied().unwrap_or(before);
-        let after = tail.get(1).copied();
-        if tail.first() == Some(&b'#') {
-            if before != b'/' || after.is_some() {
-                return Err(TopicError::MultiLevelWildcard);
-            }
-        } else if before != b'/' || !matches!(after, None | Some(b'/')) {
-            return Err(TopicError::SingleLevelWildcard);
+    check_text(bytes)?;
+    if let Some(last) = bytes.last_chunk() {
+        for (at, word) in bytes.as_chunks().0.iter().enumerate() {
+            check_wildcards(bytes, at.wrapping_mul(8), *word)?;
         }
-        before = b'+';
-        rest = tail.get(1..).unwrap_or_default();
+        // Once more over bytes of the word before, which does no harm.
+        check_wildcards(bytes, bytes.len().wrapping_sub(8), *last)
+    } else {
+        let mut word = [0; 8];
+        for (to, from) in word.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        check_wildcards(bytes, 0, word)
+    }
+}
+
+/// The wildcards among the 8 bytes that start at `start`.
+#[inline(always)]
+fn check_wildcards(filter: &[u8], start: usize, word: [u8; 8]) -> Result<(), TopicError> {
+    let mut found = wildcards(u64::from_le_bytes(word));
+    while found != 0 {
+        let at = start.wrapping_add(found.trailing_zeros() as usize / 8);
+        check_wildcard(filter, at)?;
+        found &= found.wrapping_sub(1);
     }
     Ok(())
 }
 
-const fn is_wildcard(byte: u8) -> bool {
-    matches!(byte, b'+' | b'#')
+/// The wildcard at `at` is alone in its level, and `#` is the last one.
+#[inline(always)]
+fn check_wildcard(filter: &[u8], at: usize) -> Result<(), TopicError> {
+    let (before, wildcard) = filter.split_at_checked(at).unwrap_or_default();
+    let first_in_level = matches!(before, [] | [.., b'/']);
+    match wildcard {
+        [b'+'] | [b'+', b'/', ..] | [b'#'] if first_in_level => Ok(()),
+        [b'#', ..] => Err(TopicError::MultiLevelWildcard),
+        _ => Err(TopicError::SingleLevelWildcard),
+    }
 }
 
 /// Whether all bytes are ASCII and none of them is U+0000, `+` or `#`.
-///
-/// Whole blocks, and a last one that overlaps the one before instead of a loop over the rest.
 #[inline(always)]
 fn is_plain(bytes: &[u8]) -> bool {
+    none(bytes, |word| not_ascii_text(word) | any_wildcard(word))
+}
+
+/// Whether all bytes are ASCII and none of them is U+0000.
+#[inline(always)]
+fn is_ascii_text(bytes: &[u8]) -> bool {
+    none(bytes, not_ascii_text)
+}
+
+/// Whether `test` sets no high bit for any word of `bytes`.
+///
+/// Looks at whole blocks, and at a last one that overlaps the one before instead of a loop over the
+/// rest. Two words at once become one vector.
+#[inline(always)]
+fn none(bytes: &[u8], test: impl Fn(u64) -> u64) -> bool {
     let seen = if let Some(last) = bytes.last_chunk() {
-        let [mut even, mut odd] = block(last);
-        for [next_even, next_odd] in bytes.as_chunks().0.iter().map(block) {
+        let [mut even, mut odd] = halves(last).map(&test);
+        for block in bytes.as_chunks().0 {
+            let [next_even, next_odd] = halves(block).map(&test);
             even |= next_even;
             odd |= next_odd;
         }
         even | odd
     } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        unusual(u64::from_ne_bytes(*first)) | unusual(u64::from_ne_bytes(*last))
+        test(u64::from_ne_bytes(*first)) | test(u64::from_ne_bytes(*last))
     } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         let (first, last) = (u32::from_ne_bytes(*first), u32::from_ne_bytes(*last));
-        unusual(u64::from(first) << 32 | u64::from(last))
+        test(u64::from(first) << 32 | u64::from(last))
     } else {
-        let word = bytes.iter().fold(u64::MAX / 0xFF, |word, &byte| word << 8 | u64::from(byte));
-        unusual(word)
+        test(bytes.iter().fold(ONES, |word, &byte| word << 8 | u64::from(byte)))
     };
     seen & HIGH_BITS == 0
 }
 
-/// Two words at once, which compilers turn into one vector.
 #[inline(always)]
-const fn block(bytes: &[u8; 16]) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *bytes;
-    [
-        unusual(u64::from_ne_bytes([a, b, c, d, e, f, g, h])),
-        unusual(u64::from_ne_bytes([i, j, k, l, m, n, o, p])),
-    ]
+const fn halves(block: &[u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *block;
+    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
 }
 
-const HIGH_BITS: u64 = u64::MAX / 0xFF * 0x80;
+/// 1 in each byte of a word.
+const ONES: u64 = u64::MAX / 0xFF;
+const HIGH_BITS: u64 = ONES * 0x80;
 
-/// A high bit of the result is set if a byte of the word is 0, not ASCII, `+` or `#`.
+/// A high bit is set if a byte of the word is 0 or not ASCII.
 ///
 /// A byte minus 1 has the high bit only if it was 0 (or not ASCII); a borrow can only raise a false
-/// alarm above a true one, so "any?" is exact. `+` and `#` differ in bit 3 only, and both become 0.
+/// alarm above a true one, so "any?" is exact.
 #[inline(always)]
-const fn unusual(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 0xFF;
-    let wildcard = (word | (ONES * 0x08)) ^ (ONES * b'+' as u64);
-    word | word.wrapping_sub(ONES) | wildcard.wrapping_sub(ONES)
+const fn not_ascii_text(word: u64) -> u64 {
+    word | word.wrapping_sub(ONES)
+}
+
+/// A high bit is set if a byte of the word is `+` or `#` (or not ASCII), exact in the same way.
+#[inline(always)]
+const fn any_wildcard(word: u64) -> u64 {
+    zero_at_wildcards(word).wrapping_sub(ONES)
+}
+
+/// The high bit of each byte that is `+` or `#`, exactly, and no other bits.
+#[inline(always)]
+const fn wildcards(word: u64) -> u64 {
+    let bytes = zero_at_wildcards(word);
+    // No carry from byte to byte: at most 0x7F + 0x7F.
+    let not_zero = (bytes & !HIGH_BITS).wrapping_add(!HIGH_BITS) | bytes;
+    !not_zero & HIGH_BITS
+}
+
+/// `+` and `#` differ in bit 3 only, and both become 0.
+#[inline(always)]
+const fn zero_at_wildcards(word: u64) -> u64 {
+    (word | (ONES * 0x08)) ^ (ONES * b'+' as u64)
 }
 
 #[cfg(test)]
