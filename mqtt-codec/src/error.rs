@@ -251,6 +251,14 @@ pub enum TopicError {
     SingleLevelWildcard,
 }
 
+/// A topic that is valid already converts into itself, so that a function can take anything that
+/// converts into a topic.
+impl From<core::convert::Infallible> for TopicError {
+    fn from(never: core::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 /// Why fields do not make a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]

@@ -189,6 +189,15 @@ impl<T> Sender<T> {
         })
     }
 
+    /// What a resumed session sends again for one id: for an owner that sends them a few at a time.
+    pub fn unfinished_at(&self, id: PacketId) -> Option<Unfinished<'_, T>> {
+        match self.slots.get(distance(self.first, id))? {
+            Slot::Published(qos, item) => Some(Unfinished::Publish { id, qos: *qos, item }),
+            Slot::Released => Some(Unfinished::Release { id }),
+            Slot::Reserved | Slot::Done => None,
+        }
+    }
+
     /// Ends every exchange, because the other side has forgotten the session. Ids begin at 1 again.
     pub fn abandon(&mut self) -> impl Iterator<Item = Abandoned<T>> + use<T> {
         let window = self.window;
@@ -308,14 +317,17 @@ mod tests {
         }
         sender.reserve().unwrap();
         sender.handle_pubrec(id(2)).unwrap();
+        let unfinished: Vec<_> = sender.unfinished().collect();
         assert_eq!(
-            sender.unfinished().collect::<Vec<_>>(),
+            unfinished,
             [
                 Unfinished::Publish { id: id(1), qos: AtLeastOnce, item: &'a' },
                 Unfinished::Release { id: id(2) },
                 Unfinished::Publish { id: id(3), qos: AtLeastOnce, item: &'c' },
             ]
         );
+        let one_by_one = (0..=5).filter_map(PacketId::new);
+        assert!(one_by_one.filter_map(|id| sender.unfinished_at(id)).eq(unfinished));
     }
 
     #[test]

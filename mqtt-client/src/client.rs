@@ -1,0 +1,299 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt_codec::{QoS, TopicFilterBuf};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::error::{Closed, PublishError, RequestError, SubscribeError, TryPublishError};
+use crate::machine::{Outgoing, Queued};
+use crate::message::{Message, Publish};
+use crate::offline::{Offline, WhenFull};
+use crate::options::{Builder, Options, PublishOptions};
+use crate::receipt::{Receipt, Slot};
+use crate::shared::{Handle, Shared, State, Stop};
+use crate::stats::Stats;
+use crate::status::{Leftover, Status};
+use crate::subscription::{AckMode, Subscription};
+
+/// A handle to a client. Clones share it, and every method takes `&self`.
+///
+/// The work is done by one task, which owns the connection and never waits for the application.
+/// When the last clone and the last [`Subscription`] are dropped, the client delivers what it
+/// accepted for at most 5 seconds and then disconnects; [`shutdown`](Self::shutdown) does the same
+/// with a limit of yours and tells what was left.
+#[derive(Clone, Debug)]
+pub struct Client {
+    handle: Arc<Handle>,
+    publish: PublishOptions,
+    acks: AckMode,
+    is_persistent: bool,
+}
+
+impl Client {
+    /// Starts from `mqtt://user:password@host:port`, `mqtts://`, `ws://host/path`, `wss://` or
+    /// `unix:/path`. What is wrong with it shows when connecting.
+    pub fn builder(url: &str) -> Builder {
+        Builder::new(url)
+    }
+
+    pub(crate) fn new(handle: Arc<Handle>, options: &Options) -> Self {
+        Self {
+            handle,
+            publish: options.publish,
+            acks: options.acks,
+            is_persistent: !options.machine.clean_session,
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// Hands a message over, and waits for room in the queue of outgoing messages if it is full.
+    ///
+    /// When it is ready the message is the client's, whatever happens to the [`Receipt`], which
+    /// resolves when the delivery is over. Cancel safe: dropped before it is ready, nothing was
+    /// accepted.
+    ///
+    /// # Errors
+    /// If the message cannot be sent at all, or the policy for a full queue or a missing connection
+    /// is to fail.
+    pub async fn publish(&self, message: impl Into<Publish>) -> Result<Receipt, PublishError> {
+        let mut message = message.into();
+        let mut waiting: Option<Waiting<'_>> = None;
+        loop {
+            let room = self.shared().room.notified();
+            match self.accept(message, true) {
+                Ok(receipt) => return Ok(receipt),
+                Err(Refusal::Wait(again)) => message = again,
+                Err(Refusal::Fail(_, cause)) => return Err(cause),
+            }
+            waiting.get_or_insert_with(|| Waiting::new(self.shared()));
+            // There may be room since it was asked for; after this, nobody forgets us.
+            match self.accept(message, true) {
+                Ok(receipt) => return Ok(receipt),
+                Err(Refusal::Wait(again)) => message = again,
+                Err(Refusal::Fail(_, cause)) => return Err(cause),
+            }
+            room.await;
+        }
+    }
+
+    /// Hands a message over without waiting.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), and if the queue is full; the error gives the message back.
+    pub fn try_publish(&self, message: impl Into<Publish>) -> Result<Receipt, TryPublishError> {
+        self.accept(message.into(), false).map_err(|refusal| match refusal {
+            Refusal::Wait(message) => TryPublishError { message, cause: PublishError::QueueFull },
+            Refusal::Fail(message, cause) => TryPublishError { message, cause },
+        })
+    }
+
+    fn accept(&self, message: Publish, may_wait: bool) -> Result<Receipt, Refusal> {
+        let topic = match &message.topic {
+            Ok(topic) => topic.clone(),
+            Err(error) => {
+                let error = *error;
+                return Err(Refusal::Fail(message, error.into()));
+            }
+        };
+        let bytes = topic.as_bytes().len() + message.payload.len();
+        // Fixed header, length of the topic, packet id.
+        let (size, limit) = (bytes + 9, self.publish.max_outgoing);
+        if size > limit {
+            return Err(Refusal::Fail(message, PublishError::TooLarge { size, limit }));
+        }
+        let policy = message.offline.unwrap_or(self.publish.offline);
+        let replaceable = policy == Offline::Latest;
+        let mut state = self.shared().lock();
+        let cause = if state.is_stopped || state.machine.is_shutting_down() {
+            Some(PublishError::Closed)
+        } else if policy == Offline::Fail && !state.machine.is_connected() {
+            Some(PublishError::NotConnected)
+        } else if state.machine.has_room(&topic, bytes, replaceable) {
+            None
+        } else {
+            match state.machine.when_full() {
+                WhenFull::Wait if may_wait => return Err(Refusal::Wait(message)),
+                WhenFull::Wait | WhenFull::Reject => Some(PublishError::QueueFull),
+                WhenFull::DropOldest | WhenFull::DropNewest => None,
+            }
+        };
+        if let Some(cause) = cause {
+            return Err(Refusal::Fail(message, cause));
+        }
+        let token = state.receipts.insert(Slot::Open);
+        let queued = Queued {
+            message: Outgoing { topic, payload: message.payload, retain: message.retain, token },
+            qos: message.qos,
+            expires: message.expires_after.map(|limit| Instant::now().into_std() + limit),
+            replaceable,
+            fails_offline: policy == Offline::Fail,
+        };
+        state.machine.publish(queued);
+        self.shared().release(state);
+        Ok(Receipt::new(self.shared().clone(), token))
+    }
+
+    /// Subscribes. Ready when the broker has granted the filter; while there is no connection it
+    /// waits for one. The stream goes on over reconnections.
+    ///
+    /// Every stream of a filter gets its messages. A second stream of the same filter makes the
+    /// broker send its retained messages again, to both.
+    ///
+    /// Cancel safe: dropped before it is ready, the subscription is taken back.
+    ///
+    /// # Errors
+    /// If the filter is not valid, the broker refuses it, or the client is closed.
+    pub async fn subscribe(&self, filter: &str, qos: QoS) -> Result<Subscription, SubscribeError> {
+        self.subscribe_with(filter, qos, self.acks).await
+    }
+
+    /// [`subscribe`](Self::subscribe) with its own way of acknowledging.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    pub async fn subscribe_with(
+        &self,
+        filter: &str,
+        qos: QoS,
+        acks: AckMode,
+    ) -> Result<Subscription, SubscribeError> {
+        let filter = TopicFilterBuf::new(filter)?;
+        let stream = self.shared().with(|state| {
+            let stream = state.add_inbox(filter.clone());
+            state.machine.subscribe(filter, qos, stream, acks != AckMode::Received);
+            stream
+        });
+        let tell = !self.is_persistent;
+        let subscription = Subscription::new(self.handle.clone(), stream, acks, tell);
+        subscription.wait_for_grant().await?;
+        Ok(subscription)
+    }
+
+    /// Publishes a request and waits for the first message on `reply_to`, which is subscribed to,
+    /// and granted, before the request leaves.
+    ///
+    /// MQTT 3.1.1 has no correlation: use a topic of its own for each request, or an id in the
+    /// payload. Cancel safe in that nothing remains; the request may have been sent.
+    ///
+    /// # Errors
+    /// If no reply comes within `limit`, or the parts fail.
+    pub async fn request(
+        &self,
+        message: impl Into<Publish>,
+        reply_to: &str,
+        limit: Duration,
+    ) -> Result<Message, RequestError> {
+        let message = message.into();
+        let exchange = async {
+            let mut replies = self.subscribe_with(reply_to, message.qos, AckMode::Taken).await?;
+            self.publish(message).await.map(drop)?;
+            let reply = replies.recv().await;
+            reply.ok_or(RequestError::Subscribe(SubscribeError::Closed))
+        };
+        match tokio::time::timeout(limit, exchange).await {
+            Ok(reply) => reply,
+            Err(_) => Err(RequestError::Timeout(limit)),
+        }
+    }
+
+    /// The state of the connection. The latest is never missed; steps in between may be.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.shared().status.subscribe()
+    }
+
+    /// Ready when connected with every subscription restored; at once if so now. Cancel safe.
+    ///
+    /// # Errors
+    /// If the client is closed.
+    pub async fn connected(&self) -> Result<(), Closed> {
+        let mut status = self.status();
+        loop {
+            match &*status.borrow_and_update() {
+                Status::Connected { .. } => return Ok(()),
+                Status::Stopped(cause) => return Err(Closed { cause: cause.clone() }),
+                Status::Connecting { .. } | Status::Waiting { .. } => {}
+            }
+            if status.changed().await.is_err() {
+                return Err(Closed { cause: None });
+            }
+        }
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> Stats {
+        let state = self.shared().lock();
+        let (queued, queued_bytes) = state.machine.queued();
+        Stats {
+            counters: state.machine.counters,
+            queued,
+            queued_bytes,
+            in_flight: state.machine.in_flight(),
+            unacknowledged: state.machine.unacknowledged_received(),
+            unread_bytes: state.machine.unread,
+        }
+    }
+
+    /// Accepts no more, delivers what it accepted for at most `limit`, connecting for it if need be,
+    /// then sends DISCONNECT and closes. Tells what was left.
+    ///
+    /// Cancel safe: it goes on when the future is dropped. A second call may shorten the time.
+    pub async fn shutdown(&self, limit: Duration) -> Leftover {
+        let by = Instant::now().into_std() + limit;
+        self.stop(|stop| match stop {
+            Stop::No => Stop::By(by),
+            Stop::By(earlier) => Stop::By(earlier.min(by)),
+            Stop::Abort => Stop::Abort,
+        });
+        self.closed().await;
+        self.shared().lock().leftover
+    }
+
+    /// Cuts the connection without DISCONNECT, so that the broker publishes the will, and closes.
+    /// Ready when it is done; it happens also if the future is dropped.
+    pub async fn abort(&self) {
+        self.stop(|_| Stop::Abort);
+        self.closed().await;
+    }
+
+    fn stop(&self, how: impl FnOnce(Stop) -> Stop) {
+        self.shared().with(|state: &mut State| {
+            state.stop = how(state.stop);
+            state.machine.shut_down();
+            state.wake_driver();
+        });
+        // Those who wait for room learn that there is none to come.
+        self.shared().room.notify_waiters();
+    }
+
+    async fn closed(&self) {
+        let mut status = self.status();
+        // An error would mean that the sender is gone, which `self` holds.
+        let _ = status.wait_for(|status| matches!(status, Status::Stopped(_))).await;
+    }
+}
+
+enum Refusal {
+    /// There is no room now.
+    Wait(Publish),
+    Fail(Publish, PublishError),
+}
+
+/// Counts one who waits for room, as long as it lives.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.lock().waiting_for_room += 1;
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting_for_room -= 1;
+    }
+}

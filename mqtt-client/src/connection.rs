@@ -1,0 +1,376 @@
+//! The task that owns the transport: it connects, reads, writes, and connects again.
+//!
+//! It never waits for the application. Reading goes on while writing waits, and each turn writes
+//! everything that is due at once.
+
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+
+use crate::error::{ConnectionError, Step};
+use crate::machine::Credentials;
+use crate::options::Options;
+use crate::reconnect::Reconnect;
+use crate::send_buffer::SendBuffer;
+use crate::shared::{Shared, State, Stop};
+use crate::status::Status;
+use crate::transport::Transport;
+
+/// Bytes read at a time at first, and at most: a connection that fills its buffer gets a larger
+/// one, and an idle one gives it back.
+const READ_SIZE: (usize, usize) = (2 << 10, 64 << 10);
+
+/// Reads before writing and before the application gets its turn.
+const READS_A_TURN: usize = 4;
+
+/// Parts of one vectored write.
+const PARTS: usize = 32;
+
+/// Time to write DISCONNECT and to close the transport in an orderly way.
+const LINGER: Duration = Duration::from_secs(1);
+
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    options: Options,
+    buffer: Vec<u8>,
+    out: SendBuffer,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// The client is to end.
+struct Stopped;
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>, options: Options) -> Self {
+        Self { shared, options, buffer: Vec::new(), out: SendBuffer::default(), timer: None }
+    }
+
+    /// Runs until the client is shut down or gives up.
+    pub(crate) async fn run(mut self, first_must_succeed: bool) {
+        // Also when the task is dropped with its runtime, nobody is to wait for ever.
+        let mut finish = Finish { shared: self.shared.clone(), cause: None };
+        finish.cause = self.keep_connected(first_must_succeed).await.err();
+    }
+
+    /// An error is a reason to give up.
+    async fn keep_connected(&mut self, first_must_succeed: bool) -> Result<(), ConnectionError> {
+        let reconnect = self.options.reconnect;
+        let brokers = self.options.endpoints.len().max(1);
+        let (mut failures, mut broker, mut first) = (0, 0, first_must_succeed);
+        loop {
+            let attempt = failures + 1;
+            self.shared.status.send_replace(Status::Connecting { attempt });
+            let opened = open(self.options.clone(), broker);
+            let opened = match self.tend(opened).await {
+                Err(Stopped) => return Ok(()),
+                Ok(opened) => opened,
+            };
+            let began = Instant::now();
+            let (cause, was_connected) = match opened {
+                Ok((transport, credentials)) => match self.serve(transport, &credentials).await {
+                    Ok(()) => return Ok(()),
+                    Err(end) => end,
+                },
+                Err(cause) => (cause, false),
+            };
+            if was_connected {
+                first = false;
+            }
+            if was_connected && began.elapsed() >= reconnect.stable {
+                failures = 0;
+            } else {
+                failures += 1;
+                broker = (broker + 1) % brokers;
+            }
+            let tried_all = failures as usize >= brokers;
+            if matches!(cause, ConnectionError::Config(_))
+                || (first && tried_all)
+                || (cause.is_lasting() && !reconnect.retry_refused)
+                || reconnect.give_up_after.is_some_and(|most| failures >= most)
+            {
+                return Err(cause);
+            }
+            let retry_in = match failures {
+                0 => Duration::ZERO,
+                _ if first => Duration::ZERO,
+                _ if cause.is_lasting() => reconnect.max,
+                _ => Reconnect::jitter(reconnect.bound(failures)),
+            };
+            self.shared.status.send_replace(Status::Waiting { retry_in, cause });
+            if let Err(Stopped) = self.tend(sleep(retry_in)).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for `work` while there is no connection: messages expire, and the client may be ended.
+    async fn tend<F: Future>(&mut self, work: F) -> Result<F::Output, Stopped> {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            let now = Instant::now().into_std();
+            let (stop, drained, deadline) = self.shared.with(|state| {
+                // Without a transport, nothing but messages can be overdue.
+                let _ = state.machine.handle_timeout(now);
+                state.driver = Some(cx.waker().clone());
+                (state.stop, state.machine.is_drained(), state.machine.poll_timeout())
+            });
+            let by = match stop {
+                Stop::No => None,
+                Stop::Abort => return Poll::Ready(Err(Stopped)),
+                Stop::By(by) if drained || by <= now => return Poll::Ready(Err(Stopped)),
+                Stop::By(by) => Some(by),
+            };
+            self.arm(cx, [deadline, by].into_iter().flatten().min());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Serves one connection until it ends. An error says why, and whether the broker had accepted
+    /// it; no error is the end of the client.
+    async fn serve(
+        &mut self,
+        mut transport: Box<dyn Transport>,
+        credentials: &Credentials,
+    ) -> Result<(), (ConnectionError, bool)> {
+        let now = Instant::now().into_std();
+        let opened = self.shared.with(|state| state.machine.handle_open(credentials, now));
+        opened.map_err(|cause| (cause, false))?;
+        self.out.clear();
+        let result = std::future::poll_fn(|cx| self.poll(&mut *transport, cx)).await;
+        let was_connected = self.shared.with(|state| {
+            let was_connected = state.machine.is_connected();
+            state.machine.handle_close();
+            was_connected
+        });
+        self.out.clear();
+        match result {
+            Ok(()) => {
+                // After DISCONNECT the client closes the connection [MQTT-3.14.4-1]. The broker may
+                // be gone already.
+                let _ = timeout(LINGER, transport.shutdown()).await;
+                Ok(())
+            }
+            Err(ConnectionError::Aborted) => Ok(()),
+            Err(cause) => Err((cause, was_connected)),
+        }
+    }
+
+    /// One turn.
+    fn poll(
+        &mut self,
+        io: &mut dyn Transport,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ConnectionError>> {
+        let now = Instant::now();
+        let is_late = match self.stop(now) {
+            Stop::Abort => return Poll::Ready(Err(ConnectionError::Aborted)),
+            Stop::By(by) => by <= now.into_std(),
+            Stop::No => false,
+        };
+        let has_more = self.read(io, cx, now)?;
+        self.write(io, cx, now)?;
+        let due = self.shared.with(|state| {
+            state.machine.handle_timeout(now.into_std())?;
+            let closing = state.machine.is_closing() && self.out.is_empty();
+            let more = state.machine.wants_transmit() && self.out.is_empty();
+            if !more {
+                state.driver = Some(cx.waker().clone());
+            }
+            let by = match state.stop {
+                Stop::By(by) if !is_late => Some(by),
+                _ => None,
+            };
+            let deadline = [state.machine.poll_timeout(), by].into_iter().flatten().min();
+            Ok::<_, ConnectionError>((closing, more, deadline))
+        });
+        let (closing, more, deadline) = due?;
+        if closing || (is_late && !more) {
+            return Poll::Ready(Ok(()));
+        }
+        if has_more || more {
+            // The application and the other tasks get their turn first.
+            cx.waker().wake_by_ref();
+        }
+        self.arm(cx, deadline);
+        Poll::Pending
+    }
+
+    /// Whether to stop, and sends DISCONNECT when the time for the rest is up.
+    fn stop(&self, now: Instant) -> Stop {
+        self.shared.with(|state| {
+            if let Stop::By(by) = state.stop
+                && by <= now.into_std()
+            {
+                state.machine.disconnect_now();
+            }
+            state.stop
+        })
+    }
+
+    /// Reads what is there, up to a bound. True when there may be more.
+    fn read(
+        &mut self,
+        io: &mut dyn Transport,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Result<bool, ConnectionError> {
+        for _ in 0..READS_A_TURN {
+            if !self.shared.lock().machine.wants_input() {
+                // Whoever takes messages wakes the task.
+                return Ok(false);
+            }
+            if self.buffer.is_empty() {
+                self.buffer = vec![0; READ_SIZE.0];
+            }
+            let mut buf = ReadBuf::new(&mut self.buffer);
+            match Pin::new(&mut *io).poll_read(cx, &mut buf) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(error)) => return Err(ConnectionError::io(Step::Read, error)),
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => {
+                    return Err(ConnectionError::ClosedByBroker);
+                }
+                Poll::Ready(Ok(())) => {
+                    let bytes = buf.filled();
+                    let now = now.into_std();
+                    self.shared.with(|state| state.machine.handle_input(bytes, now))?;
+                    let is_full = bytes.len() == self.buffer.len();
+                    if is_full && self.buffer.len() < READ_SIZE.1 {
+                        self.buffer = vec![0; READ_SIZE.1];
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes what is due, until the transport takes no more or nothing is left.
+    fn write(
+        &mut self,
+        io: &mut dyn Transport,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        let mut written = 0;
+        loop {
+            // What the last write took, and what comes next, under one lock.
+            self.shared.with(|state| {
+                if written > 0 {
+                    state.machine.handle_written(written, now.into_std());
+                }
+                if self.out.is_empty() {
+                    state.machine.poll_transmit(&mut self.out, now.into_std());
+                }
+            });
+            if self.out.is_empty() {
+                // A transport with a buffer of its own, such as TLS, may hold the last bytes.
+                return match Pin::new(&mut *io).poll_flush(cx) {
+                    Poll::Ready(Err(error)) => Err(ConnectionError::io(Step::Write, error)),
+                    _ => Ok(()),
+                };
+            }
+            written = 0;
+            while !self.out.is_empty() {
+                match poll_write(Pin::new(&mut *io), cx, &self.out) {
+                    Poll::Ready(Ok(taken)) => {
+                        self.out.advance(taken);
+                        written += taken;
+                    }
+                    Poll::Ready(Err(error)) => {
+                        return Err(ConnectionError::io(Step::Write, error));
+                    }
+                    Poll::Pending => {
+                        if written > 0 {
+                            self.shared.with(|state| {
+                                state.machine.handle_written(written, now.into_std());
+                            });
+                        }
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sees to it that the task is woken at `deadline`. The timer is not moved when the deadline
+    /// moves to later, as it does with each packet: it fires, and is set anew then.
+    fn arm(&mut self, cx: &mut Context<'_>, deadline: Option<std::time::Instant>) {
+        let Some(deadline) = deadline.map(Instant::from_std) else { return };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() > deadline || timer.is_elapsed() {
+            timer.as_mut().reset(deadline);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if timer.deadline() >= deadline {
+                cx.waker().wake_by_ref();
+                return;
+            }
+            // It was set for an earlier deadline: the connection was busy, and maybe is no more.
+            if self.buffer.len() > READ_SIZE.0 {
+                self.buffer = Vec::new();
+            }
+            self.out.shrink();
+            timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// Opens a transport to one of the brokers, and has the credentials for it.
+async fn open(
+    options: Options,
+    broker: usize,
+) -> Result<(Box<dyn Transport>, Credentials), ConnectionError> {
+    let Some(endpoint) = options.endpoints.get(broker) else {
+        let error = io::Error::new(io::ErrorKind::NotFound, "no broker is given");
+        return Err(ConnectionError::io(Step::Resolve, error));
+    };
+    let credentials = match &options.credentials {
+        None => endpoint.user.clone(),
+        Some(provider) => match timeout(options.timeouts.credentials, provider()).await {
+            Ok(Ok(credentials)) => credentials,
+            Ok(Err(error)) => return Err(ConnectionError::Credentials(Arc::new(error))),
+            Err(_) => return Err(ConnectionError::Timeout(Step::Credentials)),
+        },
+    };
+    let transport = options.transports.open(endpoint, &options.timeouts).await?;
+    Ok((transport, credentials))
+}
+
+/// Writes some of `out`.
+fn poll_write(
+    io: Pin<&mut dyn Transport>,
+    cx: &mut Context<'_>,
+    out: &SendBuffer,
+) -> Poll<io::Result<usize>> {
+    let (chunk, is_all) = out.chunk();
+    let written = if is_all {
+        std::task::ready!(io.poll_write(cx, chunk))?
+    } else {
+        let mut parts = [IoSlice::new(&[]); PARTS];
+        let used = out.chunks(&mut parts);
+        std::task::ready!(io.poll_write_vectored(cx, &parts[..used]))?
+    };
+    Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
+}
+
+/// Tells everybody that the client has ended, when the task is.
+struct Finish {
+    shared: Arc<Shared>,
+    cause: Option<ConnectionError>,
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.shared.with(State::finish);
+        self.shared.room.notify_waiters();
+        self.shared.status.send_replace(Status::Stopped(self.cause.take()));
+    }
+}

@@ -1,0 +1,255 @@
+//! What comes from the broker.
+
+use std::time::Instant;
+
+use mqtt_broker_core::qos::{Abandoned, AckedQoS, Seen, Unfinished, WrongAck};
+use mqtt_codec::{
+    Ack, ConnAck, ConnectReturnCode, Delivery, Frame, Packet, PacketId, Publish, PublishBuf,
+    decode, frame,
+};
+
+use super::{Event, Machine, Queued, Stage, Token};
+use crate::error::{ConnectionError, ProtocolError, Undelivered};
+use crate::receipt::Delivered;
+
+impl Machine {
+    /// Takes bytes from the transport, cut anywhere. An error is the end of the connection.
+    pub(crate) fn handle_input(
+        &mut self,
+        mut bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        self.counters.bytes_received += bytes.len() as u64;
+        self.keep_alive.handle_received(now);
+        while !self.tail.is_empty() {
+            // Complete the packet at the front of the tail, and no more than that: what follows is
+            // decoded where it lies.
+            let needed = match frame(&self.tail, self.config.max_incoming) {
+                Ok(Frame::Complete { end, .. }) => end,
+                Ok(Frame::Incomplete { needed }) => needed,
+                Err(error) => return Err(ProtocolError::from(error).into()),
+            };
+            let missing = needed.saturating_sub(self.tail.len());
+            let (part, rest) = bytes.split_at(missing.min(bytes.len()));
+            self.tail.extend_from_slice(part);
+            bytes = rest;
+            if part.len() < missing {
+                return Ok(());
+            }
+            let mut tail = std::mem::take(&mut self.tail);
+            let used = self.carry_out(&tail, now)?;
+            tail.drain(..used);
+            if !tail.is_empty() || tail.capacity() <= super::KEEP_BUFFER {
+                self.tail = tail;
+            }
+        }
+        let used = self.carry_out(bytes, now)?;
+        self.tail.extend_from_slice(bytes.get(used..).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Carries out the complete packets at the front of `bytes` and gives back their length.
+    fn carry_out(&mut self, bytes: &[u8], now: Instant) -> Result<usize, ConnectionError> {
+        let mut rest = bytes;
+        while let Some((packet, len)) =
+            decode(rest, self.config.max_incoming).map_err(ProtocolError::from)?
+        {
+            rest = rest.get(len..).unwrap_or_default();
+            self.handle_packet(packet, now)?;
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
+    fn handle_packet(&mut self, packet: Packet<'_>, now: Instant) -> Result<(), ConnectionError> {
+        match self.stage {
+            Stage::Connecting { .. } => {
+                let Packet::ConnAck(connack) = packet else {
+                    return Err(ProtocolError::NotConnack(packet.packet_type()).into());
+                };
+                return self.handle_connack(connack, now);
+            }
+            Stage::Connected { .. } | Stage::Closing => {}
+            Stage::Disconnected => return Ok(()),
+        }
+        match packet {
+            Packet::Publish(publish) => self.handle_publish(&publish),
+            Packet::PubAck(id) => self.handle_puback(id, now)?,
+            Packet::PubRec(id) => self.handle_pubrec(id, now)?,
+            Packet::PubRel(id) => {
+                self.receiver.handle_pubrel(id);
+                // Known or not: a broker that does not get it would ask for ever.
+                self.answer(Ack::PubComp(id));
+            }
+            Packet::PubComp(id) => self.handle_pubcomp(id, now)?,
+            Packet::SubAck(suback) => {
+                let (id, codes) = (suback.packet_id(), suback.codes());
+                let Self { subscriptions, sender, events, .. } = self;
+                let known = subscriptions.handle_suback(id, codes, sender, events)?;
+                self.counters.unknown_acks += u64::from(!known);
+                self.note_restored();
+            }
+            Packet::UnsubAck(id) => {
+                let known = self.subscriptions.handle_unsuback(id, &mut self.sender);
+                self.counters.unknown_acks += u64::from(!known);
+                self.events.push_back(Event::Unsubscribed);
+                self.note_restored();
+            }
+            Packet::PingResp => {}
+            other => return Err(ProtocolError::Unexpected(other.packet_type()).into()),
+        }
+        Ok(())
+    }
+
+    /// The table of what a new connection does with what the last one left.
+    fn handle_connack(&mut self, connack: ConnAck, now: Instant) -> Result<(), ConnectionError> {
+        if connack.code != ConnectReturnCode::Accepted {
+            return Err(ConnectionError::Refused(connack.code));
+        }
+        self.counters.connections += 1;
+        // A broker that says so to a clean session is wrong; it cannot have what we had.
+        let session_present = connack.session_present && !self.config.clean_session;
+        self.stage = Stage::Connected { session_present };
+        self.last_ack = None;
+        if session_present {
+            self.resend.extend(self.sender.unfinished().map(|unfinished| match unfinished {
+                Unfinished::Publish { id, .. } | Unfinished::Release { id } => id,
+            }));
+            if !self.resend.is_empty() {
+                self.last_ack = Some(now);
+            }
+        } else {
+            self.receiver.clear();
+            self.ledger.end_session();
+            self.abandon_session();
+        }
+        self.subscriptions.begin_connection(session_present && self.knows_session);
+        self.knows_session = !self.config.clean_session;
+        self.events.push_back(Event::Unsubscribed);
+        self.note_restored();
+        Ok(())
+    }
+
+    /// The broker knows nothing of what was in flight.
+    fn abandon_session(&mut self) {
+        for (_, token) in std::mem::take(&mut self.released) {
+            // It has the message since its PUBREC.
+            self.end(token, Ok(Delivered::Completed));
+        }
+        let abandoned: Vec<_> = self.sender.abandon().collect();
+        for abandoned in abandoned.into_iter().rev() {
+            let Abandoned::Publish(qos, message) = abandoned else { continue };
+            if qos == AckedQoS::ExactlyOnce && !self.config.resend_lost {
+                self.end(message.token, Err(Undelivered::SessionLost));
+                continue;
+            }
+            self.queue.push_front(Queued {
+                message,
+                qos: qos.into(),
+                expires: None,
+                replaceable: false,
+                fails_offline: false,
+            });
+        }
+    }
+
+    fn note_restored(&mut self) {
+        if let Stage::Connected { session_present } = self.stage
+            && !self.is_restored
+            && self.subscriptions.is_settled()
+        {
+            self.is_restored = true;
+            self.events.push_back(Event::Restored { session_present });
+        }
+    }
+
+    fn handle_publish(&mut self, publish: &Publish<'_>) {
+        self.counters.received += 1;
+        let (qos, id) = match publish.delivery {
+            Delivery::AtMostOnce => return self.deliver(publish, None),
+            Delivery::AtLeastOnce { id, .. } => (AckedQoS::AtLeastOnce, id),
+            Delivery::ExactlyOnce { id, .. } => (AckedQoS::ExactlyOnce, id),
+        };
+        if qos == AckedQoS::ExactlyOnce {
+            match self.receiver.handle_publish(id) {
+                // Every id may be open.
+                Ok(Seen::First) | Err(_) => {}
+                Ok(Seen::Again) => {
+                    self.counters.duplicates += 1;
+                    return self.ledger.receive_again(id);
+                }
+            }
+        }
+        self.deliver(publish, Some((qos, id)));
+    }
+
+    fn deliver(&mut self, publish: &Publish<'_>, acked: Option<(AckedQoS, PacketId)>) {
+        let mut routes = std::mem::take(&mut self.routes);
+        self.subscriptions.route(publish.topic, &mut routes);
+        let waiting = routes.iter().filter(|stream| stream.takes).count();
+        // Acknowledged also when nobody wants it [MQTT-4.5.0-2].
+        let number = acked.map(|(qos, id)| self.ledger.receive(id, qos, waiting as u32));
+        if routes.is_empty() {
+            self.counters.unrouted += 1;
+        } else if let Ok(message) = PublishBuf::new(publish) {
+            for stream in &routes {
+                self.events.push_back(Event::Deliver {
+                    stream: stream.id,
+                    message: message.clone(),
+                    number: number.filter(|_| stream.takes),
+                });
+            }
+        }
+        self.routes = routes;
+    }
+
+    fn handle_puback(&mut self, id: PacketId, now: Instant) -> Result<(), ProtocolError> {
+        match self.sender.handle_puback(id) {
+            Ok(Some(message)) => {
+                self.last_ack = Some(now);
+                self.end(message.token, Ok(Delivered::Acknowledged));
+            }
+            Ok(None) => self.counters.unknown_acks += 1,
+            Err(WrongAck(id)) => return Err(ProtocolError::WrongAck(id)),
+        }
+        Ok(())
+    }
+
+    fn handle_pubrec(&mut self, id: PacketId, now: Instant) -> Result<(), ProtocolError> {
+        match self.sender.handle_pubrec(id) {
+            Ok(Some(message)) => {
+                self.last_ack = Some(now);
+                self.released.push_back((id, message.token));
+            }
+            Ok(None) => self.counters.unknown_acks += 1,
+            Err(WrongAck(id)) => return Err(ProtocolError::WrongAck(id)),
+        }
+        self.answer(Ack::PubRel(id));
+        Ok(())
+    }
+
+    fn handle_pubcomp(&mut self, id: PacketId, now: Instant) -> Result<(), ProtocolError> {
+        match self.sender.handle_pubcomp(id) {
+            Ok(true) => {
+                self.last_ack = Some(now);
+                if let Some(token) = self.take_released(id) {
+                    self.end(token, Ok(Delivered::Completed));
+                }
+            }
+            Ok(false) => self.counters.unknown_acks += 1,
+            Err(WrongAck(id)) => return Err(ProtocolError::WrongAck(id)),
+        }
+        Ok(())
+    }
+
+    fn take_released(&mut self, id: PacketId) -> Option<Token> {
+        // Nearly always the first.
+        let at = self.released.iter().position(|(released, _)| *released == id)?;
+        self.released.remove(at).map(|(_, token)| token)
+    }
+
+    fn answer(&mut self, ack: Ack) {
+        if self.stage != Stage::Closing {
+            self.control.extend_from_slice(&ack.to_bytes());
+        }
+    }
+}

@@ -1,0 +1,383 @@
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mqtt_codec::{MAX_PACKET, PublishBuf, QoS, TopicFilterBuf};
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::connection::Driver;
+use crate::endpoint::Endpoint;
+use crate::error::{ConfigError, ConnectionError};
+use crate::machine::{Config, Credentials};
+use crate::message::Publish;
+use crate::offline::{Limit, Offline};
+use crate::reconnect::Reconnect;
+use crate::shared::{Handle, InboxLimit, Shared};
+use crate::status::Status;
+use crate::subscription::{AckMode, Subscription};
+use crate::transport::{Connector, Timeouts, Transports};
+
+/// Largest packet taken from the broker by default: a payload of 1 MiB with any topic.
+const MAX_INCOMING: usize = (1 << 20) + (64 << 10);
+
+/// Messages in flight by default. Brokers take at least 20 (Mosquitto) and mostly do not limit it;
+/// a hundred small ones fill a write.
+const WINDOW: u16 = 100;
+
+/// Bytes received and not taken over which nothing is read. Far more than any broker's window of
+/// usual messages.
+const MAX_UNREAD: usize = 64 << 20;
+
+/// The options of a client; [`Client::builder`] begins with the defaults.
+///
+/// Setters never fail: what is wrong shows when connecting, as [`ConfigError`].
+#[must_use = "the client exists after `connect` or `start`"]
+pub struct Builder {
+    pub(crate) options: Options,
+    handle: Arc<Handle>,
+    invalid: Option<ConfigError>,
+    will: Option<Publish>,
+    is_persistent: bool,
+}
+
+type Provider =
+    dyn Fn() -> Pin<Box<dyn Future<Output = io::Result<Credentials>> + Send>> + Send + Sync;
+
+/// What the task needs to know.
+#[derive(Clone)]
+pub(crate) struct Options {
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) credentials: Option<Arc<Provider>>,
+    pub(crate) transports: Transports,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) reconnect: Reconnect,
+    pub(crate) machine: Config,
+    pub(crate) publish: PublishOptions,
+    pub(crate) acks: AckMode,
+}
+
+/// What publishing needs to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PublishOptions {
+    pub(crate) offline: Offline,
+    pub(crate) max_outgoing: usize,
+}
+
+impl Builder {
+    pub(crate) fn new(url: &str) -> Self {
+        let machine = Config {
+            client_id: random_client_id(),
+            clean_session: true,
+            keep_alive: Duration::from_secs(60),
+            answer_within: Duration::ZERO,
+            reply_within: Timeouts::default().reply,
+            ack_within: None,
+            will: None,
+            limit: Limit::default(),
+            window: WINDOW,
+            max_incoming: MAX_INCOMING,
+            resend_lost: false,
+            max_unread: MAX_UNREAD,
+        };
+        let shared = Arc::new(Shared::new(machine.clone(), Instant::now().into_std()));
+        let (endpoints, invalid) = match Endpoint::parse(url) {
+            Ok(endpoint) => (vec![endpoint], None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let options = Options {
+            endpoints,
+            credentials: None,
+            transports: Transports::default(),
+            timeouts: Timeouts::default(),
+            reconnect: Reconnect::default(),
+            machine,
+            publish: PublishOptions { offline: Offline::Queue, max_outgoing: MAX_PACKET },
+            acks: AckMode::default(),
+        };
+        let handle = Arc::new(Handle { shared });
+        Self { options, handle, invalid, will: None, is_persistent: false }
+    }
+
+    /// The name of the client at the broker (section 3.1.3.1). Default: `mqtt-` and random digits.
+    /// Two clients with the same id disconnect each other.
+    pub fn client_id(mut self, id: impl Into<String>) -> Self {
+        self.options.machine.client_id = id.into();
+        self
+    }
+
+    /// Keeps the session at the broker while there is no connection (clean session 0, section
+    /// 3.1.2.4): it goes on collecting messages of QoS 1 and 2 for the subscriptions. Needs a
+    /// [`client_id`](Self::client_id) that is the same every time.
+    pub fn persistent_session(mut self) -> Self {
+        self.is_persistent = true;
+        self
+    }
+
+    /// User name and password (sections 3.1.3.4 and 3.1.3.5). They go before those of the URL.
+    pub fn credentials(self, user: impl Into<String>, password: impl Into<Bytes>) -> Self {
+        let (user, password) = (user.into(), password.into());
+        self.credentials_from(move || {
+            std::future::ready(Ok((user.clone(), Some(password.clone()))))
+        })
+    }
+
+    /// Asks for user name and password before every attempt, so that tokens can be renewed. An error
+    /// is a failed attempt.
+    pub fn credentials_from<F, R>(mut self, provider: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = io::Result<(String, Option<Bytes>)>> + Send + 'static,
+    {
+        self.options.credentials = Some(Arc::new(move || {
+            let credentials = provider();
+            Box::pin(async move { credentials.await.map(Some) })
+        }));
+        self
+    }
+
+    /// A packet is sent at least this often (whole seconds; default 60 s; 0 for never), and the
+    /// connection is given up when nothing at all comes within `answer_within` of a PINGREQ, or the
+    /// transport takes no byte for so long (section 3.1.2.10). The default for that, and for 0, is
+    /// half the keep alive, at most 10 s.
+    pub fn keep_alive(mut self, every: Duration, answer_within: Duration) -> Self {
+        self.options.machine.keep_alive = every;
+        self.options.machine.answer_within = answer_within;
+        self
+    }
+
+    /// What the broker publishes when the client goes without DISCONNECT (section 3.1.2.5).
+    pub fn will(mut self, message: impl Into<Publish>) -> Self {
+        self.will = Some(message.into());
+        self
+    }
+
+    /// Further brokers, to be tried in turn after a failed attempt. A session is not shared between
+    /// brokers unless they are a cluster.
+    pub fn brokers<'a>(mut self, urls: impl IntoIterator<Item = &'a str>) -> Self {
+        for url in urls {
+            match Endpoint::parse(url) {
+                Ok(endpoint) => self.options.endpoints.push(endpoint),
+                Err(error) => self.invalid = Some(error),
+            }
+        }
+        self
+    }
+
+    /// Opens transports in another way; the URL then only names the place.
+    pub fn connector(mut self, connector: impl Connector + 'static) -> Self {
+        self.options.transports.connector = Some(Arc::new(connector));
+        self
+    }
+
+    /// Time limits of the steps.
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.options.timeouts = timeouts;
+        self
+    }
+
+    /// When to try again after a connection failed or ended.
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.options.reconnect = reconnect;
+        self
+    }
+
+    /// What happens to messages that cannot be sent at once.
+    pub fn offline(mut self, policy: Offline) -> Self {
+        self.options.publish.offline = policy;
+        self
+    }
+
+    /// The bounds of the queue of messages that wait to be sent.
+    pub fn queue_limit(mut self, limit: Limit) -> Self {
+        self.options.machine.limit = limit;
+        self
+    }
+
+    /// Messages of QoS 1 and 2 in flight, 1 to 65,535. Default 100. With 1, messages of a topic
+    /// keep their order even when they have to be sent again (section 4.6).
+    pub fn inflight(mut self, window: u16) -> Self {
+        self.options.machine.window = window;
+        self
+    }
+
+    /// When received messages of QoS 1 and 2 are acknowledged; can be set for each subscription.
+    pub fn acks(mut self, mode: AckMode) -> Self {
+        self.options.acks = mode;
+        self
+    }
+
+    /// Limits of packets in bytes, fixed header included. Default 1 MiB and 64 KiB for incoming
+    /// ones, over which the connection is closed, and what MQTT allows (256 MiB) for outgoing ones,
+    /// over which publishing fails.
+    pub fn max_packet(mut self, incoming: usize, outgoing: usize) -> Self {
+        self.options.machine.max_incoming = incoming;
+        self.options.publish.max_outgoing = outgoing.min(MAX_PACKET);
+        self
+    }
+
+    /// The bound of the QoS 0 messages that wait in one stream, beyond which the oldest are dropped
+    /// and counted. Default 16,384 messages and 4 MiB.
+    pub fn stream_limit(self, messages: usize, bytes: usize) -> Self {
+        self.handle.shared.lock().inbox_limit = InboxLimit { messages: messages.max(1), bytes };
+        self
+    }
+
+    /// Bytes received and not taken by the application, over all streams, over which nothing is
+    /// read from the broker. Default 64 MiB. A last resort against a broker without a window.
+    pub fn max_unread(mut self, bytes: usize) -> Self {
+        self.options.machine.max_unread = bytes.max(1);
+        self
+    }
+
+    /// Sends QoS 2 messages again when the broker forgot the session while they were in flight.
+    /// They may then be delivered twice; by default they end with
+    /// [`Undelivered::SessionLost`](crate::Undelivered::SessionLost) instead.
+    pub fn resend_lost(mut self) -> Self {
+        self.options.machine.resend_lost = true;
+        self
+    }
+
+    /// A subscription that is there before CONNECT, so that what a kept session delivers at once
+    /// has a place to go. If the broker refuses it, the stream ends.
+    pub fn subscription(self, filter: &str, qos: QoS) -> (Self, Subscription) {
+        let acks = self.options.acks;
+        self.subscription_with(filter, qos, acks)
+    }
+
+    /// The same with its own way of acknowledging.
+    pub fn subscription_with(
+        mut self,
+        filter: &str,
+        qos: QoS,
+        acks: AckMode,
+    ) -> (Self, Subscription) {
+        let filter = match TopicFilterBuf::new(filter) {
+            Ok(filter) => Some(filter),
+            Err(error) => {
+                self.invalid = Some(ConfigError::Filter(filter.to_owned(), error));
+                None
+            }
+        };
+        let stream = self.handle.shared.with(|state| match filter {
+            Some(filter) => {
+                let stream = state.add_inbox(filter.clone());
+                state.machine.subscribe(filter, qos, stream, acks != AckMode::Received);
+                stream
+            }
+            None => state.add_closed_inbox(),
+        });
+        // Whether the session is persistent may be said later.
+        let subscription = Subscription::new(self.handle.clone(), stream, acks, false);
+        (self, subscription)
+    }
+
+    /// Connects, and keeps connected from then on. Has to be called on a tokio runtime with timers
+    /// and I/O, on which the client's task then runs.
+    ///
+    /// # Errors
+    /// If the options are contradictory or the first attempt fails; with several brokers, an attempt
+    /// at each. Dropping the future before it is ready ends the client.
+    pub async fn connect(self) -> Result<Client, ConnectionError> {
+        let client = self.launch(true)?;
+        let mut status = client.status();
+        loop {
+            match &*status.borrow_and_update() {
+                Status::Connected { .. } => break,
+                Status::Stopped(Some(cause)) => return Err(cause.clone()),
+                Status::Stopped(None) => return Err(ConnectionError::Aborted),
+                Status::Connecting { .. } | Status::Waiting { .. } => {}
+            }
+            if status.changed().await.is_err() {
+                return Err(ConnectionError::Aborted);
+            }
+        }
+        Ok(client)
+    }
+
+    /// Returns at once and connects in the background, also when the broker is not there yet. Has
+    /// to be called on a tokio runtime, as [`connect`](Self::connect).
+    ///
+    /// # Errors
+    /// If the options contradict each other.
+    pub fn start(self) -> Result<Client, ConfigError> {
+        self.launch(false)
+    }
+
+    fn launch(mut self, first_must_succeed: bool) -> Result<Client, ConfigError> {
+        self.check()?;
+        let Self { options, handle, .. } = self;
+        handle.shared.lock().machine.configure(options.machine.clone());
+        let client = Client::new(handle.clone(), &options);
+        let driver = Driver::new(handle.shared.clone(), options);
+        tokio::spawn(driver.run(first_must_succeed));
+        Ok(client)
+    }
+
+    fn check(&mut self) -> Result<(), ConfigError> {
+        if let Some(invalid) = self.invalid.take() {
+            return Err(invalid);
+        }
+        let Self { options, will, .. } = self;
+        let machine = &mut options.machine;
+        machine.clean_session = !self.is_persistent;
+        if machine.client_id.is_empty() && self.is_persistent {
+            return Err(ConfigError::EmptyClientId);
+        }
+        mqtt_codec::Text::new(&machine.client_id)
+            .map_err(|error| ConfigError::Text("client id", error))?;
+        if machine.window == 0 {
+            return Err(ConfigError::Value("an in-flight window of 0 sends nothing"));
+        }
+        if machine.limit.messages == 0 {
+            return Err(ConfigError::Value("a queue of 0 messages takes nothing"));
+        }
+        if machine.keep_alive.as_secs() > u16::MAX.into() {
+            return Err(ConfigError::Value("the longest keep alive is 65,535 seconds"));
+        }
+        if !machine.keep_alive.is_zero() && machine.keep_alive < Duration::from_secs(1) {
+            return Err(ConfigError::Value("the shortest keep alive is 1 second"));
+        }
+        if machine.answer_within.is_zero() {
+            let ten = Duration::from_secs(10);
+            machine.answer_within = match machine.keep_alive {
+                Duration::ZERO => ten,
+                keep_alive => (keep_alive / 2).min(ten),
+            };
+        }
+        machine.reply_within = options.timeouts.reply;
+        machine.ack_within = options.timeouts.ack;
+        machine.will = will.take().map(checked_will).transpose()?;
+        for endpoint in &options.endpoints {
+            options.transports.check(endpoint)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("endpoints", &self.options.endpoints)
+            .finish_non_exhaustive()
+    }
+}
+
+fn checked_will(will: Publish) -> Result<PublishBuf, ConfigError> {
+    let invalid = |reason: &dyn fmt::Display| ConfigError::Will(reason.to_string().into());
+    let topic = will.topic.map_err(|error| invalid(&error))?;
+    if will.payload.len() > usize::from(u16::MAX) {
+        return Err(invalid(&"a will message has at most 65,535 bytes"));
+    }
+    PublishBuf::from_parts(topic.as_topic_name(), &will.payload, will.qos, will.retain)
+        .map_err(|error| invalid(&error))
+}
+
+/// At most 23 letters and digits are what every broker has to take [MQTT-3.1.3-5].
+fn random_client_id() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    format!("mqtt{:016x}", RandomState::new().hash_one(0))
+}

@@ -1,0 +1,301 @@
+//! What the handles and the task share: the machine behind one lock, and who waits for it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use mqtt_codec::{PublishBuf, QoS, TopicFilterBuf, TopicName, TopicNameBuf};
+use slab::Slab;
+use tokio::sync::{Notify, watch};
+
+use crate::error::SubscribeError;
+use crate::machine::{Config, Event, Machine, StreamId};
+use crate::receipt::Slot;
+use crate::status::{Leftover, Status};
+
+/// How long a client whose last handle was dropped goes on to deliver what it accepted.
+const LINGER: Duration = Duration::from_secs(5);
+
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// Somebody who waits for room in the queue may try again.
+    pub(crate) room: Notify,
+    pub(crate) status: watch::Sender<Status>,
+}
+
+pub(crate) struct State {
+    pub(crate) machine: Machine,
+    pub(crate) receipts: Slab<Slot>,
+    pub(crate) inboxes: Slab<Inbox>,
+    /// The task, while it waits for something to do.
+    pub(crate) driver: Option<Waker>,
+    /// To be woken when the lock is released.
+    wakers: Vec<Waker>,
+    pub(crate) unsubscribing: Vec<Waker>,
+    /// How many wait for room in the queue.
+    pub(crate) waiting_for_room: usize,
+    pub(crate) stop: Stop,
+    restored: Option<bool>,
+    pub(crate) leftover: Leftover,
+    pub(crate) is_stopped: bool,
+    pub(crate) inbox_limit: InboxLimit,
+}
+
+/// Whether the client is to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stop {
+    #[default]
+    No,
+    /// When everything is delivered, or at this time.
+    By(Instant),
+    /// Now, without DISCONNECT.
+    Abort,
+}
+
+/// The bound of the QoS 0 messages that wait in one stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InboxLimit {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+/// The messages of one stream that the application has not taken.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) filter: TopicFilterBuf,
+    pub(crate) messages: VecDeque<(PublishBuf, Option<u64>)>,
+    bytes: usize,
+    pub(crate) waker: Option<Waker>,
+    pub(crate) granted: Option<QoS>,
+    pub(crate) ended: Option<SubscribeError>,
+    pub(crate) missed: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, now: Instant) -> Self {
+        let state = State {
+            machine: Machine::new(config, now),
+            receipts: Slab::new(),
+            inboxes: Slab::new(),
+            driver: None,
+            wakers: Vec::new(),
+            unsubscribing: Vec::new(),
+            waiting_for_room: 0,
+            stop: Stop::No,
+            restored: None,
+            leftover: Leftover::default(),
+            is_stopped: false,
+            inbox_limit: InboxLimit { messages: 16 << 10, bytes: 4 << 20 },
+        };
+        let status = watch::Sender::new(Status::Connecting { attempt: 1 });
+        Self { state: Mutex::new(state), room: Notify::new(), status }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is whole between any two steps: a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a step, and wakes who is concerned after the lock is released.
+    pub(crate) fn with<R>(&self, step: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = step(&mut state);
+        self.release(state);
+        result
+    }
+
+    /// Releases the lock after a step, and wakes who is concerned.
+    pub(crate) fn release(&self, mut state: MutexGuard<'_, State>) {
+        state.take_events();
+        let wakers = std::mem::take(&mut state.wakers);
+        let driver = state.has_work().then(|| state.driver.take()).flatten();
+        let has_room = state.waiting_for_room > 0 && state.machine.has_queue_room();
+        let restored = state.restored.take();
+        drop(state);
+        if has_room {
+            self.room.notify_one();
+        }
+        if let Some(session_present) = restored {
+            self.status.send_replace(Status::Connected { session_present });
+        }
+        wakers.into_iter().chain(driver).for_each(Waker::wake);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn has_work(&self) -> bool {
+        self.machine.wants_transmit()
+    }
+
+    /// Wakes the task when the lock is released, whatever there is to do.
+    pub(crate) fn wake_driver(&mut self) {
+        self.wakers.extend(self.driver.take());
+    }
+
+    fn take_events(&mut self) {
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                Event::Deliver { stream, message, number } => {
+                    self.deliver(stream, message, number);
+                }
+                Event::Ended { token, outcome } => {
+                    let Some(slot) = self.receipts.get_mut(token) else { continue };
+                    match std::mem::replace(slot, Slot::Over(outcome)) {
+                        Slot::Waited(waker) => self.wakers.push(waker),
+                        Slot::Dropped => drop(self.receipts.remove(token)),
+                        Slot::Open | Slot::Over(_) => {}
+                    }
+                }
+                Event::Granted { stream, qos } => {
+                    if let Some(inbox) = self.inboxes.get_mut(stream) {
+                        inbox.granted = Some(qos);
+                        self.wakers.extend(inbox.waker.take());
+                    }
+                }
+                Event::SubscriptionRefused { stream } => {
+                    if let Some(inbox) = self.inboxes.get_mut(stream) {
+                        inbox.ended = Some(SubscribeError::Refused);
+                        self.wakers.extend(inbox.waker.take());
+                    }
+                }
+                Event::Unsubscribed => self.wakers.append(&mut self.unsubscribing),
+                Event::Restored { session_present } => self.restored = Some(session_present),
+            }
+        }
+    }
+
+    fn deliver(&mut self, stream: StreamId, message: PublishBuf, number: Option<u64>) {
+        let Some(inbox) = self.inboxes.get_mut(stream) else {
+            // The stream is being dropped: nobody will take it.
+            number.into_iter().for_each(|number| self.machine.acknowledge(number));
+            return;
+        };
+        let bytes = size_of_message(&message);
+        inbox.bytes += bytes;
+        self.machine.unread += bytes;
+        if message.qos() == QoS::AtMostOnce {
+            let limit = self.inbox_limit;
+            while inbox.messages.len() >= limit.messages || inbox.bytes > limit.bytes {
+                // The oldest of QoS 0; others are kept, their number is the broker's window.
+                let loose = |(m, _): &(PublishBuf, _)| m.qos() == QoS::AtMostOnce;
+                let Some(at) = inbox.messages.iter().position(loose) else { break };
+                let Some((dropped, _)) = inbox.messages.remove(at) else { break };
+                let bytes = size_of_message(&dropped);
+                inbox.bytes -= bytes;
+                self.machine.unread -= bytes;
+                inbox.missed += 1;
+                self.machine.counters.missed += 1;
+            }
+        }
+        inbox.messages.push_back((message, number));
+        self.wakers.extend(inbox.waker.take());
+    }
+
+    pub(crate) fn add_inbox(&mut self, filter: TopicFilterBuf) -> StreamId {
+        self.inboxes.insert(Inbox {
+            filter,
+            messages: VecDeque::new(),
+            bytes: 0,
+            waker: None,
+            granted: None,
+            ended: self.is_stopped.then_some(SubscribeError::Closed),
+            missed: 0,
+        })
+    }
+
+    /// A stream that never gets anything.
+    pub(crate) fn add_closed_inbox(&mut self) -> StreamId {
+        let filter = TopicNameBuf::from(TopicName::new("-").expect("it is a name")).into();
+        let stream = self.add_inbox(filter);
+        self.inboxes[stream].ended = Some(SubscribeError::Closed);
+        stream
+    }
+
+    /// The next message of a stream. The caller acknowledges it.
+    pub(crate) fn take_message(&mut self, stream: StreamId) -> Option<(PublishBuf, Option<u64>)> {
+        let inbox = self.inboxes.get_mut(stream)?;
+        let (message, number) = inbox.messages.pop_front()?;
+        let bytes = size_of_message(&message);
+        inbox.bytes -= bytes;
+        if inbox.messages.is_empty() && inbox.messages.capacity() > 64 {
+            inbox.messages = VecDeque::new();
+        }
+        let was_full = !self.machine.wants_input();
+        self.machine.unread -= bytes;
+        if was_full && self.machine.wants_input() {
+            self.wake_driver();
+        }
+        Some((message, number))
+    }
+
+    /// Drops a stream with what it holds, which counts as taken.
+    pub(crate) fn remove_inbox(&mut self, stream: StreamId, tell: bool) {
+        let Some(inbox) = self.inboxes.try_remove(stream) else { return };
+        self.machine.unread -= inbox.bytes;
+        let numbers = inbox.messages.into_iter().filter_map(|(_, number)| number);
+        numbers.for_each(|number| self.machine.acknowledge(number));
+        self.machine.unsubscribe(&inbox.filter, stream, tell);
+    }
+
+    /// Ends everything: the task is over.
+    pub(crate) fn finish(&mut self) {
+        if self.is_stopped {
+            return;
+        }
+        self.is_stopped = true;
+        self.machine.handle_close();
+        self.leftover = self.machine.give_up();
+        for (_, inbox) in &mut self.inboxes {
+            inbox.ended.get_or_insert(SubscribeError::Closed);
+            self.wakers.extend(inbox.waker.take());
+        }
+        self.wakers.append(&mut self.unsubscribing);
+    }
+}
+
+/// What a message counts against the bounds: its bytes and a share for the bookkeeping.
+fn size_of_message(message: &PublishBuf) -> usize {
+    message.encoded_len(QoS::AtMostOnce) + size_of::<(PublishBuf, Option<u64>)>()
+}
+
+/// Held by all clones of a client and by its streams. Without any, the client comes to its end.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.with(|state| {
+            if state.stop == Stop::No {
+                state.stop = Stop::By(tokio::time::Instant::now().into_std() + LINGER);
+            }
+            state.machine.shut_down();
+            state.wake_driver();
+        });
+    }
+}
+
+/// Acknowledges one message that was handed to the application.
+pub(crate) struct AckHandle {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl AckHandle {
+    pub(crate) fn new(shared: Arc<Shared>, number: u64) -> Self {
+        Self { shared, number }
+    }
+
+    pub(crate) fn acknowledge(self) {
+        self.shared.with(|state| state.machine.acknowledge(self.number));
+    }
+}

@@ -1,0 +1,169 @@
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use mqtt_codec::{QoS, TopicFilterBuf};
+
+use crate::error::SubscribeError;
+use crate::machine::StreamId;
+use crate::message::Message;
+use crate::shared::{AckHandle, Handle};
+
+/// When a message of QoS 1 or 2 is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AckMode {
+    /// As soon as it is read from the transport.
+    Received,
+    /// When the stream hands it to the application. The default: the broker's window then bounds
+    /// what waits here.
+    #[default]
+    Taken,
+    /// When [`Message::ack`] is called.
+    Manual,
+}
+
+/// The messages of one filter, as a stream. It goes on over all reconnections.
+///
+/// Two streams whose filters overlap each get the message; some brokers send it once for each
+/// filter too. Acknowledgements leave in the order in which the messages came, so a stream that is
+/// not read holds back those of the others once the broker's window is full.
+///
+/// Dropping it ends the subscription, at the broker too unless the session is persistent, and
+/// acknowledges what it had not handed out.
+pub struct Subscription {
+    handle: Arc<Handle>,
+    stream: StreamId,
+    mode: AckMode,
+    /// Whether the broker is told when this is dropped.
+    tell: bool,
+}
+
+impl Subscription {
+    pub(crate) fn new(handle: Arc<Handle>, stream: StreamId, mode: AckMode, tell: bool) -> Self {
+        Self { handle, stream, mode, tell }
+    }
+
+    /// The next message, or `None` when the broker refused the filter or the client is closed.
+    ///
+    /// Cancel safe: a message is either returned or stays.
+    pub async fn recv(&mut self) -> Option<Message> {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// The next message, if one is there.
+    pub fn try_recv(&mut self) -> Option<Message> {
+        self.handle.shared.with(|state| {
+            let (message, number) = state.take_message(self.stream)?;
+            Some(match (self.mode, number) {
+                (AckMode::Manual, Some(number)) => {
+                    Message::new(message, Some(AckHandle::new(self.handle.shared.clone(), number)))
+                }
+                (_, Some(number)) => {
+                    state.machine.acknowledge(number);
+                    Message::new(message, None)
+                }
+                (_, None) => Message::new(message, None),
+            })
+        })
+    }
+
+    /// The next message, for hand-written futures.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        if let Some(message) = self.try_recv() {
+            return Poll::Ready(Some(message));
+        }
+        let mut state = self.handle.shared.lock();
+        let Some(inbox) = state.inboxes.get_mut(self.stream) else { return Poll::Ready(None) };
+        if !inbox.messages.is_empty() {
+            // It came in between.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if inbox.ended.is_some() {
+            return Poll::Ready(None);
+        }
+        inbox.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The filter.
+    pub fn filter(&self) -> TopicFilterBuf {
+        self.handle.shared.lock().inboxes[self.stream].filter.clone()
+    }
+
+    /// The QoS that the broker granted, once it has answered. It may be lower than what was asked
+    /// for (section 3.9.3).
+    pub fn granted(&self) -> Option<QoS> {
+        self.handle.shared.lock().inboxes[self.stream].granted
+    }
+
+    /// Why the stream has ended, if it has.
+    pub fn ended(&self) -> Option<SubscribeError> {
+        self.handle.shared.lock().inboxes[self.stream].ended.clone()
+    }
+
+    /// QoS 0 messages that were dropped because they were not taken in time.
+    pub fn missed(&self) -> u64 {
+        self.handle.shared.lock().inboxes[self.stream].missed
+    }
+
+    /// Ready when the broker has granted the filter.
+    pub(crate) async fn wait_for_grant(&self) -> Result<(), SubscribeError> {
+        std::future::poll_fn(|cx| {
+            let mut state = self.handle.shared.lock();
+            let inbox = &mut state.inboxes[self.stream];
+            if let Some(error) = &inbox.ended {
+                return Poll::Ready(Err(error.clone()));
+            }
+            if inbox.granted.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            inbox.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Ends the subscription; ready when the broker has confirmed it, so that nothing more comes.
+    /// With a persistent session this is the way to end it at the broker too.
+    ///
+    /// Cancel safe: the broker is told even if the future is dropped.
+    pub async fn unsubscribe(mut self) {
+        self.tell = true;
+        let filter = self.filter();
+        let handle = self.handle.clone();
+        drop(self);
+        std::future::poll_fn(|cx| {
+            let mut state = handle.shared.lock();
+            if state.is_stopped || state.machine.is_unsubscribed(&filter) {
+                return Poll::Ready(());
+            }
+            state.unsubscribing.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.poll_recv(cx)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.handle.shared.with(|state| state.remove_inbox(self.stream, self.tell));
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,5 @@
+//! The client from outside: one file a topic.
+
+mod scripted;
+mod support;
+mod with_broker;

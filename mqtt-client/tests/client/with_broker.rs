@@ -1,0 +1,72 @@
+//! The client and our own broker in one process.
+
+use std::time::Duration;
+
+use crate::support::{SOON, Wire};
+use mqtt_broker_core::{Broker, Config};
+use mqtt_client::{Publish, QoS, Reconnect};
+
+const QUICK: Reconnect = Reconnect {
+    min: Duration::from_millis(1),
+    max: Duration::from_millis(5),
+    stable: Duration::from_secs(10),
+    give_up_after: None,
+    retry_refused: true,
+};
+
+#[tokio::test]
+async fn messages_of_every_qos_come_through_a_broker() {
+    let wire = Wire::new(&Broker::new(Config::default(), ()));
+    let client = wire.builder("one").connect().await.unwrap();
+    let mut all = client.subscribe("#", QoS::ExactlyOnce).await.unwrap();
+    assert_eq!(all.granted(), Some(QoS::ExactlyOnce));
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let message = Publish::new("a/b", format!("at {qos:?}")).qos(qos);
+        client.publish(message).await.unwrap().await.unwrap();
+        let message = all.recv().await.unwrap();
+        assert_eq!(message.payload(), format!("at {qos:?}").as_bytes());
+        assert_eq!((message.qos(), message.dup(), message.retain()), (qos, false, false));
+    }
+    all.unsubscribe().await;
+    client.publish(("a/b", "nobody")).await.unwrap().await.unwrap();
+    assert!(client.shutdown(SOON).await.is_empty());
+    assert!(client.publish(("a/b", "late")).await.is_err());
+}
+
+#[tokio::test]
+async fn nothing_is_lost_and_qos_2_comes_once_over_a_hundred_cuts() {
+    let broker = Broker::new(Config::default(), ());
+    let (cut, whole) = (Wire::new(&broker), Wire::new(&broker));
+    let observer = whole.builder("observer").connect().await.unwrap();
+    let mut seen = observer.subscribe("t/+", QoS::ExactlyOnce).await.unwrap();
+    let client =
+        cut.builder("device").persistent_session().reconnect(QUICK).connect().await.unwrap();
+    let cutting = tokio::spawn(async move {
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            cut.cut();
+        }
+    });
+    let mut sent = 0;
+    let mut receipts = Vec::new();
+    while !cutting.is_finished() {
+        let message = Publish::new("t/2", format!("{sent}")).qos(QoS::ExactlyOnce);
+        receipts.push(client.publish(message).await.unwrap());
+        sent += 1;
+        if sent % 8 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let counting = tokio::spawn(async move {
+        for expected in 0..sent {
+            let message = seen.recv().await.unwrap();
+            assert_eq!(message.payload(), format!("{expected}").as_bytes());
+        }
+        assert!(seen.try_recv().is_none());
+    });
+    for receipt in receipts {
+        tokio::time::timeout(SOON, receipt).await.expect("a receipt hangs").unwrap();
+    }
+    tokio::time::timeout(SOON, counting).await.expect("messages are missing").unwrap();
+    assert!(client.stats().counters.connections > 20, "{:?}", client.stats());
+}
