@@ -29,6 +29,8 @@ pub(crate) struct SessionId(u64);
 pub struct SessionInfo {
     /// Its client id.
     pub client_id: String,
+    /// Who is or was connected last. `None` for a subscription of the broker's own program.
+    pub client: Option<Arc<Client>>,
     /// Whether its client is connected.
     pub is_connected: bool,
     /// Whether it ends with its connection.
@@ -157,6 +159,7 @@ impl Session {
         let state = self.lock();
         SessionInfo {
             client_id: self.client_id.to_string(),
+            client: state.owner.clone(),
             is_connected: matches!(state.link, Link::Connected | Link::Closing(_)),
             is_clean: state.clean,
             subscriptions: state
