@@ -1,49 +1,197 @@
 //! Who may connect, publish and subscribe, and what is told about it in the log.
+//!
+//! [`Access`] is the broker's hooks. Its rules come from the configuration with its password and ACL
+//! files, and are replaced as a whole by [`Access::reload`]: a file that cannot be read changes
+//! nothing.
+
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use mqtt_broker_core::{
-    Admission, Authentication, Client, Closed, ConnectionError, DropReason, Hooks, Login,
+    Admission, Authentication, Broker, Client, Closed, ConnectionError, DropReason, Hooks,
+    Interests, Login, Permission,
 };
-use mqtt_codec::{ConnectReturnCode, QoS, TopicFilter, TopicName};
-use tracing::{debug, info};
+use mqtt_codec::{ConnectReturnCode, Publish, QoS, TopicFilter, TopicName};
+use tracing::{debug, info, warn};
 
-use crate::config::{Config, Policy};
+use crate::acl::{self, Who};
+use crate::config::{Address, Config};
 
-/// The broker's hooks: the policies of its listeners, and its log.
-#[derive(Debug)]
+mod hashing;
+mod rules;
+
+pub use rules::AccessError;
+
+use hashing::Hashing;
+use rules::{ListenerRules, Proof, Rules};
+
+/// The broker's hooks: the rules of its listeners, and its log. A handle; clones are the same.
+#[derive(Clone)]
 pub struct Access {
-    policies: Vec<Policy>,
-    log_connections: bool,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    rules: RwLock<Arc<Rules>>,
+    hashing: Hashing,
+    /// The listeners that are open: a connection has the number of one, whatever a file that is read
+    /// later says about their order.
+    addresses: Vec<Address>,
+    /// Rules about deliveries cost something with every message, so the core asks once for them.
+    delivery_rules: bool,
+    /// For closing connections. Set once the broker exists, which needs its hooks first.
+    broker: OnceLock<Broker>,
 }
 
 impl Access {
-    /// The rules of a configuration.
-    pub fn new(config: &Config) -> Self {
-        Self {
-            policies: config.listeners.iter().map(|listener| listener.policy.clone()).collect(),
-            log_connections: config.logging.connections,
+    /// Reads the rules of a configuration, with all files that it names.
+    ///
+    /// # Errors
+    /// For the first file that cannot be used.
+    pub fn new(config: &Config) -> Result<Self, AccessError> {
+        let rules = Rules::read(config)?;
+        let shared = Shared {
+            addresses: config.listeners.iter().map(|listener| listener.address.clone()).collect(),
+            delivery_rules: rules.listeners.iter().any(|listener| listener.acl.is_some()),
+            rules: RwLock::new(Arc::new(rules)),
+            hashing: Hashing::new(),
+            broker: OnceLock::new(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Tells whose hooks these are.
+    pub fn attach(&self, broker: &Broker) {
+        // A second broker with the same hooks would be a mistake without consequences.
+        let _ = self.shared.broker.set(broker.clone());
+    }
+
+    /// Reads the rules anew. They count for what clients do next; connected clients stay, but for
+    /// those that could no longer come.
+    ///
+    /// # Errors
+    /// When a listener that is open is no longer in the configuration, and for the first file that
+    /// cannot be used. The rules stay as they were then.
+    pub fn reload(&self, config: &Config) -> Result<(), AccessError> {
+        let mut config = config.clone();
+        config.listeners = self
+            .shared
+            .addresses
+            .iter()
+            .map(|address| config.listeners.iter().find(|listener| listener.address == *address))
+            .map(|found| found.cloned().ok_or(AccessError::Listeners))
+            .collect::<Result<_, _>>()?;
+        let rules = Rules::read(&config)?;
+        if !self.shared.delivery_rules && rules.listeners.iter().any(|rules| rules.acl.is_some()) {
+            warn!("an acl_file where there was none counts for deliveries after a restart only");
+        }
+        *self.shared.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        self.close_those_who_may_not_stay();
+        Ok(())
+    }
+
+    /// A changed password keeps nobody out who is in: only the client knows which it had.
+    fn close_those_who_may_not_stay(&self) {
+        let rules = self.rules();
+        let sessions = self.shared.broker.get().map(Broker::sessions).unwrap_or_default();
+        let connected = sessions.into_iter().filter(|session| session.is_connected);
+        for client in connected.filter_map(|session| session.client) {
+            let listener = rules.listeners.get(client.peer.listener);
+            if !listener.is_some_and(|listener| listener.may_stay(&client)) {
+                info!("client {} is closed: it is no longer allowed", client.client_id);
+                self.close(&client);
+            }
         }
     }
 
-    fn admit(&self, login: &Login) -> Result<(), ConnectReturnCode> {
-        let Some(policy) = self.policies.get(login.client.peer.listener) else {
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.shared.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Closes the connection of a client that asks for something that this broker does not do.
+    /// MQTT 3.1.1 has no other way to say so.
+    fn close(&self, client: &Client) {
+        if let Some(broker) = self.shared.broker.get() {
+            broker.disconnect(&client.client_id);
+        }
+    }
+}
+
+/// What a login is answered with before its password is looked at.
+enum First {
+    /// The password is that of the user, or the client is refused.
+    Password,
+    /// There is no password to check.
+    Accept,
+}
+
+impl Access {
+    /// What can be told at once.
+    fn first_look(rules: &Rules, login: &Login) -> Result<First, ConnectReturnCode> {
+        let client = &login.client;
+        let Some(listener) = rules.listeners.get(client.peer.listener) else {
             return Err(ConnectReturnCode::NotAuthorized);
         };
-        if login.client.user_name.is_none() && !policy.allow_anonymous {
+        if !rules.client_id_fits(&client.client_id) {
+            return Err(ConnectReturnCode::IdentifierRejected);
+        }
+        if !listener.speaks(login.protocol) {
+            return Err(ConnectReturnCode::UnacceptableProtocolVersion);
+        }
+        let too_large = |will: &mqtt_broker_core::Message| !rules.payload_fits(will.payload());
+        if login.will.as_ref().is_some_and(too_large) {
             return Err(ConnectReturnCode::NotAuthorized);
         }
-        Ok(())
+        match listener.proof(client) {
+            Proof::Password(_) if login.password.is_some() => Ok(First::Password),
+            Proof::Password(_) => Err(ConnectReturnCode::BadUserNameOrPassword),
+            Proof::Certificate => Ok(First::Accept),
+            Proof::Nothing if listener.allow_anonymous => Ok(First::Accept),
+            Proof::Nothing => Err(ConnectReturnCode::NotAuthorized),
+        }
     }
 }
 
 impl Hooks for Access {
+    fn interests(&self) -> Interests {
+        Interests { delivery_rules: self.shared.delivery_rules, ..Interests::default() }
+    }
+
     fn authenticate(&self, login: &Login) -> Authentication {
-        match self.admit(login) {
-            Ok(()) => Admission::Accept.into(),
-            Err(code) => {
-                info!("client {} is refused: {code:?}", login.client.client_id);
-                Admission::Refuse(code).into()
+        let rules = self.rules();
+        match Self::first_look(&rules, login) {
+            Ok(First::Accept) => accept(&rules, &login.client, login).into(),
+            Ok(First::Password) => {
+                let listener = login.client.peer.listener;
+                let Some(passwords) = rules.listeners[listener].passwords.clone() else {
+                    return Admission::Refuse(ConnectReturnCode::NotAuthorized).into();
+                };
+                let login = login.clone();
+                let hashing = self.shared.hashing.clone();
+                Authentication::Later(Box::pin(async move {
+                    match hashing.verify(passwords, &login).await {
+                        Ok(()) => accept(&rules, &login.client, &login),
+                        Err(code) => refuse(&login.client, code),
+                    }
+                }))
             }
+            Err(code) => refuse(&login.client, code).into(),
         }
+    }
+
+    fn authorize_publish(&self, client: &Client, publish: &Publish<'_>) -> Permission {
+        let rules = self.rules();
+        let Some(listener) = rules.listeners.get(client.peer.listener) else {
+            return Permission::Deny;
+        };
+        if publish.qos() > listener.max_qos || (publish.retain && !rules.retain) {
+            info!("client {} is closed: its QoS or RETAIN is not possible here", client.client_id);
+            self.close(client);
+            return Permission::Deny;
+        }
+        let topic = publish.topic.as_str();
+        let allowed = rules.payload_fits(publish.payload)
+            && listener.allows(who(client), acl::Access::Write, topic);
+        allowed.into()
     }
 
     fn authorize_subscribe(
@@ -52,20 +200,34 @@ impl Hooks for Access {
         filter: TopicFilter<'_>,
         qos: QoS,
     ) -> Option<QoS> {
-        debug!("client {} subscribes to {filter} at {qos:?}", client.client_id);
-        Some(qos)
+        let rules = self.rules();
+        let listener = rules.listeners.get(client.peer.listener)?;
+        if listener.allows_subscription(who(client), filter.as_str()) {
+            Some(qos)
+        } else {
+            info!("client {} may not subscribe to {filter}", client.client_id);
+            None
+        }
     }
 
-    fn connected(&self, client: &Client, _session_present: bool) {
-        if self.log_connections {
+    fn authorize_delivery(&self, receiver: &Client, topic: TopicName<'_>, _retained: bool) -> bool {
+        let rules = self.rules();
+        rules.listeners.get(receiver.peer.listener).is_some_and(|listener| {
+            listener.allows(who(receiver), acl::Access::Read, topic.as_str())
+        })
+    }
+
+    fn connected(&self, client: &Client, session_present: bool) {
+        if self.rules().log_connections {
             let user = client.user_name.as_deref().unwrap_or("nobody");
             let from = client.peer.address.map_or_else(|| "this machine".into(), |a| a.to_string());
-            info!("client {} connected from {from} as {user}", client.client_id);
+            let session = if session_present { ", session kept" } else { "" };
+            info!("client {} connected from {from} as {user}{session}", client.client_id);
         }
     }
 
     fn disconnected(&self, client: &Client, reason: &Result<Closed, ConnectionError>) {
-        if self.log_connections {
+        if self.rules().log_connections {
             match reason {
                 Ok(closed) => info!("client {} is gone: {closed:?}", client.client_id),
                 Err(error) => info!("client {} is gone: {error}", client.client_id),
@@ -73,8 +235,57 @@ impl Hooks for Access {
         }
     }
 
+    fn subscribed(&self, client: &Client, filter: TopicFilter<'_>, qos: QoS) {
+        debug!("client {} is subscribed to {filter} at {qos:?}", client.client_id);
+    }
+
+    fn unsubscribed(&self, client: &Client, filter: TopicFilter<'_>) {
+        debug!("client {} is no longer subscribed to {filter}", client.client_id);
+    }
+
+    fn session_ended(&self, client_id: &str) {
+        debug!("the session of client {client_id} is over");
+    }
+
     fn dropped(&self, receiver: Option<&str>, topic: TopicName<'_>, reason: DropReason) {
         let receiver = receiver.unwrap_or("all");
         debug!("a message to {topic} was dropped for {receiver}: {reason:?}");
+    }
+}
+
+/// Lets a client in, under the names that its listener gives it.
+///
+/// A will that it may not publish is refused now: its topic would be denied when nobody can be told.
+fn accept(rules: &Rules, client: &Client, login: &Login) -> Admission {
+    let listener = &rules.listeners[client.peer.listener];
+    let named = listener.rename(client);
+    let client = named.as_deref().unwrap_or(client);
+    let denied = login.will.as_ref().is_some_and(|will| {
+        !listener.allows(who(client), acl::Access::Write, will.topic().as_str())
+    });
+    match named {
+        _ if denied => refuse(client, ConnectReturnCode::NotAuthorized),
+        Some(client) => Admission::AcceptAs(client),
+        None => Admission::Accept,
+    }
+}
+
+fn refuse(client: &Client, code: ConnectReturnCode) -> Admission {
+    let from = client.peer.address.map_or_else(|| "this machine".into(), |a| a.to_string());
+    info!("client {} from {from} is refused: {code:?}", client.client_id);
+    Admission::Refuse(code)
+}
+
+fn who(client: &Client) -> Who<'_> {
+    Who { user_name: client.user_name.as_deref(), client_id: &client.client_id }
+}
+
+impl ListenerRules {
+    fn allows(&self, who: Who<'_>, access: acl::Access, topic: &str) -> bool {
+        self.acl.as_ref().is_none_or(|acl| acl.allows(who, access, topic))
+    }
+
+    fn allows_subscription(&self, who: Who<'_>, filter: &str) -> bool {
+        self.acl.as_ref().is_none_or(|acl| acl.allows_subscription(who, filter))
     }
 }

@@ -4,9 +4,11 @@
 //! [`listener`]s and serves until a signal comes; [`access`] decides who may connect and do what.
 
 pub mod access;
+pub mod acl;
 pub mod config;
 pub mod descriptors;
 pub mod listener;
+pub mod password;
 pub mod server;
 
 /// The code of the README compiles.

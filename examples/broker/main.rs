@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mqtt_examples::access::Access;
 use mqtt_examples::config::{Address, Config, ConfigError, DEFAULT_PORT};
-use mqtt_examples::server::Server;
-use tokio::signal::unix::{SignalKind, signal};
+use mqtt_examples::server::{Server, StartError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{Level, error, info};
 
 /// An MQTT 3.1.1 broker.
@@ -34,7 +35,7 @@ const CONFIG_ERROR: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match arguments.config() {
+    let config = match arguments.read_config() {
         Ok(config) => config,
         Err(error) => {
             eprintln!("broker: {error}");
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
         .init();
     // One thread serves many thousand clients: a wake-up across threads costs more than a message.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map(|runtime| runtime.block_on(run(&config))) {
+    match runtime.map(|runtime| runtime.block_on(run(&config, arguments.config, arguments.port))) {
         Ok(code) => code,
         Err(error) => {
             error!("cannot start: {error}");
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
 }
 
 impl Arguments {
-    fn config(&self) -> Result<Config, ConfigError> {
+    fn read_config(&self) -> Result<Config, ConfigError> {
         let mut config = match &self.config {
             Some(file) => Config::read(file, self.port)?,
             None => Config::local(self.port),
@@ -72,7 +73,7 @@ impl Arguments {
     }
 }
 
-async fn run(config: &Config) -> ExitCode {
+async fn run(config: &Config, file: Option<PathBuf>, port: Option<u16>) -> ExitCode {
     let end = match end_signal() {
         Ok(end) => end,
         Err(error) => {
@@ -84,13 +85,22 @@ async fn run(config: &Config) -> ExitCode {
         Ok(server) => server,
         Err(error) => {
             error!("{error}");
-            return ExitCode::FAILURE;
+            return match error {
+                StartError::Access(_) => ExitCode::from(CONFIG_ERROR),
+                StartError::Bind(_) => ExitCode::FAILURE,
+            };
         }
     };
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let anonymous = config.listeners.iter().any(|listener| listener.policy.allow_anonymous);
     let who = if anonymous { "anonymous clients allowed" } else { "with user names only" };
     info!("serving MQTT on {}, {who}", server.places());
+    if let Some(file) = file {
+        match signal(SignalKind::hangup()) {
+            Ok(hangup) => drop(tokio::spawn(reload(hangup, file, port, server.access()))),
+            Err(error) => tracing::warn!("HUP will end the broker: {error}"),
+        }
+    }
     server.run(end).await;
     info!("ended");
     ExitCode::SUCCESS
@@ -106,4 +116,18 @@ fn end_signal() -> std::io::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => info!("INT: closing all connections"),
         }
     })
+}
+
+/// Reads the configuration with its password and ACL files anew at each HUP. What cannot be read
+/// changes nothing.
+async fn reload(mut hangup: Signal, file: PathBuf, port: Option<u16>, access: Access) {
+    while hangup.recv().await.is_some() {
+        let result = Config::read(&file, port)
+            .map_err(|error| error.to_string())
+            .and_then(|config| access.reload(&config).map_err(|error| error.to_string()));
+        match result {
+            Ok(()) => info!("HUP: {} is read anew", file.display()),
+            Err(error) => error!("HUP: nothing is changed, because of {error}"),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use mqtt_broker_core::{Broker, PeerInfo, ServeError, serve_connection};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, warn};
 
-use crate::access::Access;
+use crate::access::{Access, AccessError};
 use crate::config::{Config, Listener};
 use crate::descriptors;
 use crate::listener::{BindError, Socket, Stream, bind};
@@ -27,7 +27,19 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// A broker whose listeners are open.
 pub struct Server {
     broker: Broker,
+    access: Access,
     sockets: Vec<(Socket, Arc<Rules>)>,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A password or ACL file cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
 }
 
 /// What all connections of a listener have in common.
@@ -48,13 +60,15 @@ struct Life {
 }
 
 impl Server {
-    /// Opens all listeners of a configuration.
+    /// Reads the files that a configuration names and opens all its listeners.
     ///
     /// # Errors
-    /// When one of them cannot be opened.
-    pub async fn start(config: &Config) -> Result<Self, BindError> {
+    /// When a file cannot be used or a listener not be opened.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
         let descriptors = descriptors::raise_limit();
-        let broker = Broker::new(limits(config, descriptors), Access::new(config));
+        let access = Access::new(config)?;
+        let broker = Broker::new(limits(config, descriptors), access.clone());
+        access.attach(&broker);
         let mut sockets = Vec::new();
         for (number, listener) in config.listeners.iter().enumerate() {
             let rules = Arc::new(Rules::new(number, listener, config));
@@ -62,13 +76,18 @@ impl Server {
                 sockets.push((socket, Arc::clone(&rules)));
             }
         }
-        Ok(Self { broker, sockets })
+        Ok(Self { broker, access, sockets })
     }
 
     /// Where it listens, as text for people.
     pub fn places(&self) -> String {
         let places: Vec<_> = self.sockets.iter().map(|(socket, _)| socket.place()).collect();
         places.join(", ")
+    }
+
+    /// The rules about clients, for reading them anew while the server runs.
+    pub fn access(&self) -> Access {
+        self.access.clone()
     }
 
     /// Serves until `end` is ready, then closes all connections and waits until what was on its way
@@ -178,5 +197,11 @@ fn limits(config: &Config, descriptors: usize) -> mqtt_broker_core::Config {
     limits.queue_qos0 = messages.queue_qos_0;
     limits.max_keep_alive = messages.max_keep_alive.unwrap_or(u16::MAX);
     limits.session_expiry = messages.session_expiry;
+    // The core has one answer for all listeners: the strictest of them.
+    let mut policies = config.listeners.iter().map(|listener| &listener.policy);
+    limits.allow_empty_client_id = policies.clone().all(|policy| policy.allow_empty_client_id);
+    if let Some(policy) = policies.next() {
+        limits.auto_id_prefix.clone_from(&policy.auto_id_prefix);
+    }
     limits
 }

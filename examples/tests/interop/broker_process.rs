@@ -18,10 +18,22 @@ pub(crate) struct BrokerProcess {
 impl BrokerProcess {
     /// Starts the broker as a user does, with a port and nothing else, and waits until it listens.
     pub(crate) fn start() -> Self {
-        Self::start_with(|_| Vec::new())
+        Self::start_with(|port| vec!["-p".into(), port.to_string()])
     }
 
-    /// Starts the broker with more arguments, which may depend on the port.
+    /// Starts the broker with a configuration file: a listener on loopback, and then these lines.
+    pub(crate) fn start_with_config(lines: &str) -> Self {
+        Self::start_with(|port| {
+            let file = scratch().join(format!("broker-{port}.conf"));
+            // As root, Mosquitto becomes a user that cannot read the files of the tests.
+            let user = if is_mosquitto() { "user root\n" } else { "" };
+            let text = format!("listener {port} 127.0.0.1\n{user}{lines}\n");
+            std::fs::write(&file, text).expect("the configuration can be written");
+            vec!["-c".into(), file.to_str().expect("a path of this test is UTF-8").into()]
+        })
+    }
+
+    /// Starts the broker with arguments that depend on the port.
     pub(crate) fn start_with(arguments: impl Fn(u16) -> Vec<String>) -> Self {
         // Another program can take the port between our look and the broker's: then try the next.
         for _ in 0..10 {
@@ -38,7 +50,7 @@ impl BrokerProcess {
         let file = File::create(&log).expect("the log can be written");
         let program = broker_program();
         let child = Command::new(&program)
-            .args(["-v", "-p", &port.to_string()])
+            .arg("-v")
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file handle can be cloned"))
@@ -76,6 +88,11 @@ impl BrokerProcess {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Sends a signal that does not end the process.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
     /// Sends a signal and waits for the end of the process.
     pub(crate) fn end_with(mut self, name: &str) -> ExitStatus {
         signal(&self.child, name);
@@ -95,6 +112,7 @@ impl Drop for BrokerProcess {
             tail.iter().rev().for_each(|line| eprintln!("  {line}"));
         } else {
             let _ = std::fs::remove_file(&self.log);
+            let _ = std::fs::remove_file(self.log.with_extension("conf"));
         }
     }
 }

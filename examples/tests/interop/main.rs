@@ -8,7 +8,9 @@
 //! - `MQTT_TEST_BROKER=mosquitto` runs the same tests against the real Mosquitto, which shows that
 //!   the tests are right.
 
+mod acl_files;
 mod broker_process;
+mod config_files;
 mod delivery;
 mod foreign;
 mod malformed;
@@ -16,6 +18,7 @@ mod mosquitto;
 mod mosquitto_clients;
 mod mqttjs;
 mod paho;
+mod password_files;
 mod process_life;
 mod program;
 mod rumqttc;

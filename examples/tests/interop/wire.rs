@@ -32,6 +32,25 @@ impl Wire {
         wire
     }
 
+    /// Opens a connection, sends CONNECT, and returns the code of the CONNACK.
+    pub(crate) fn connect_code(broker: &BrokerProcess, connect: &Connect) -> u8 {
+        let mut wire = Self::open(broker);
+        wire.send(&connect.packet());
+        wire.packet().expect("a CONNACK").body[1]
+    }
+
+    /// Sends PINGREQ and returns the packets that came before its answer.
+    pub(crate) fn ping(&mut self) -> Vec<Packet> {
+        self.send(&packet(0xc0, &[]));
+        let mut before = Vec::new();
+        loop {
+            match self.packet().expect("a PINGRESP") {
+                packet if packet.first == 0xd0 => return before,
+                packet => before.push(packet),
+            }
+        }
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the broker reads");
@@ -180,6 +199,17 @@ impl Connect {
         self.flags |= 0x04;
         self.payload.extend(string(topic.as_bytes()));
         self.payload.extend(string(payload.as_bytes()));
+        self
+    }
+
+    /// A user name and its password. After a will: the fields have an order.
+    pub(crate) fn user(mut self, name: &str, password: Option<&str>) -> Self {
+        self.flags |= 0x80;
+        self.payload.extend(string(name.as_bytes()));
+        if let Some(password) = password {
+            self.flags |= 0x40;
+            self.payload.extend(string(password.as_bytes()));
+        }
         self
     }
 
