@@ -4,6 +4,7 @@
 //! files, and are replaced as a whole by [`Access::reload`]: a file that cannot be read changes
 //! nothing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use mqtt_broker_core::{
@@ -38,6 +39,8 @@ struct Shared {
     addresses: Vec<Address>,
     /// Rules about deliveries cost something with every message, so the core asks once for them.
     delivery_rules: bool,
+    /// CONNECT packets so far.
+    connects: AtomicU64,
     /// For closing connections. Set once the broker exists, which needs its hooks first.
     broker: OnceLock<Broker>,
 }
@@ -54,6 +57,7 @@ impl Access {
             delivery_rules: rules.listeners.iter().any(|listener| listener.acl.is_some()),
             rules: RwLock::new(Arc::new(rules)),
             hashing: Hashing::new(),
+            connects: AtomicU64::new(0),
             broker: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -63,6 +67,11 @@ impl Access {
     pub fn attach(&self, broker: &Broker) {
         // A second broker with the same hooks would be a mistake without consequences.
         let _ = self.shared.broker.set(broker.clone());
+    }
+
+    /// CONNECT packets so far.
+    pub fn connects(&self) -> u64 {
+        self.shared.connects.load(Ordering::Relaxed)
     }
 
     /// Reads the rules anew. They count for what clients do next; connected clients stay, but for
@@ -157,6 +166,7 @@ impl Hooks for Access {
     }
 
     fn authenticate(&self, login: &Login) -> Authentication {
+        self.shared.connects.fetch_add(1, Ordering::Relaxed);
         let rules = self.rules();
         match Self::first_look(&rules, login) {
             Ok(First::Accept) => accept(&rules, &login.client, login).into(),

@@ -10,6 +10,7 @@ pub mod descriptors;
 pub mod listener;
 pub mod password;
 pub mod server;
+pub mod sys;
 
 /// The code of the README compiles.
 #[cfg(doctest)]

@@ -4,14 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mqtt_broker_core::{Broker, PeerInfo, ServeError, serve_connection};
+use mqtt_broker_core::{Broker, Message, PeerInfo, ServeError, serve_connection};
+use mqtt_codec::{QoS, TopicName};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
 use crate::access::{Access, AccessError};
 use crate::config::{Config, Listener};
 use crate::descriptors;
 use crate::listener::{BindError, Socket, Stream, bind};
+use crate::sys::{self, Sys};
 
 /// How long clients may take to read what is left for them at the end. Mosquitto's users expect a
 /// broker to be gone within 10 seconds.
@@ -27,6 +30,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// A broker whose listeners are open.
 pub struct Server {
     broker: Broker,
+    sys_interval: Option<Duration>,
     access: Access,
     sockets: Vec<(Socket, Arc<Rules>)>,
 }
@@ -76,7 +80,7 @@ impl Server {
                 sockets.push((socket, Arc::clone(&rules)));
             }
         }
-        Ok(Self { broker, access, sockets })
+        Ok(Self { broker, sys_interval: config.sys_interval, access, sockets })
     }
 
     /// Where it listens, as text for people.
@@ -103,6 +107,7 @@ impl Server {
         tokio::select! {
             () = end => {}
             () = sweep(&self.broker) => {}
+            () = publish_sys(&self.broker, &self.access, self.sys_interval) => {}
         }
         let _ = tell.send(true);
         self.broker.shut_down();
@@ -179,6 +184,25 @@ async fn sweep(broker: &Broker) {
         let next = broker.sweep(Instant::now());
         let pause = next.map_or(SWEEP, |at| at.saturating_duration_since(Instant::now()));
         tokio::time::sleep(pause.min(SWEEP)).await;
+    }
+}
+
+/// Publishes `$SYS`. Never ready.
+async fn publish_sys(broker: &Broker, access: &Access, interval: Option<Duration>) {
+    let Some(interval) = interval else { return std::future::pending().await };
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sys = Sys::new(Instant::now());
+    loop {
+        ticks.tick().await;
+        let extra = sys::Extra { connects: access.connects(), memory: sys::memory() };
+        for (topic, value) in sys.update(&broker.stats(), extra, Instant::now()) {
+            let Ok(topic) = TopicName::new(&topic) else { continue };
+            // At QoS 0: the queue of a client that is away must not fill up with old figures.
+            if let Ok(message) = Message::new(topic, value.as_bytes(), QoS::AtMostOnce) {
+                broker.publish(&message.retained());
+            }
+        }
     }
 }
 

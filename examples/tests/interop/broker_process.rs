@@ -3,6 +3,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::SystemTime;
 
 use crate::program::{eventually, scratch, signal, wait};
 
@@ -137,10 +138,33 @@ pub(crate) fn example(name: &str) -> PathBuf {
     let program = profile.join("examples").join(name);
     assert!(
         program.exists(),
-        "{} is missing: `cargo build --example {name}` makes it (cargo test with --test does not)",
+        "{} is missing: `cargo build --example {name}` makes it (cargo test with a name or --test does not)",
         program.display()
     );
+    // `cargo test --test interop` runs whatever was built before: testing yesterday's broker would
+    // be worse than not testing.
+    let built = modified(&program);
+    for folder in ["examples/broker", "examples/passwd", "mqtt-broker-core/src", "mqtt-codec/src"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name(folder);
+        if let Some(newer) = newest_file(&folder).filter(|file| modified(file) > built) {
+            panic!("{name} is older than {}: cargo build --examples", newer.display());
+        }
+    }
     program
+}
+
+/// The file of a folder and the folders in it that was changed last.
+fn newest_file(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let files = entries.filter_map(|entry| match entry.ok()?.path() {
+        folder if folder.is_dir() => newest_file(&folder),
+        file => Some(file),
+    });
+    files.max_by_key(|file| modified(file))
+}
+
+fn modified(file: &Path) -> SystemTime {
+    file.metadata().and_then(|metadata| metadata.modified()).expect("the time of a file is known")
 }
 
 /// A port that nobody listens on.
