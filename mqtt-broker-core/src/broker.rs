@@ -10,7 +10,7 @@ use crate::publication::Publication;
 use crate::retained::Retained;
 use crate::router::Router;
 use crate::session::{Displaced, Outcome, Registry, Session};
-use crate::stats::Counters;
+use crate::stats::{Counters, Tally};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::{Closed, Config, Connection, Message, SessionInfo, Stats, TooManyConnections, Worker};
 
@@ -86,6 +86,7 @@ impl Broker {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             return Err(TooManyConnections { limit });
         }
+        self.shared.counters.add(&mut Tally { connections: 1, ..Tally::default() });
         Ok(Connection::new(self.clone(), peer.into(), now))
     }
 

@@ -490,13 +490,18 @@ impl Open {
 
     /// Leaves the task's waker with the receivers that hold the client back.
     fn wait(&self, shared: &Shared, cx: &Context<'_>) {
-        for receiver in self.held.iter().flat_map(|held| &held.receivers) {
+        let Some(held) = &self.held else { return };
+        let mut is_released = true;
+        for receiver in &held.receivers {
             let mut state = receiver.lock();
             if state.is_congested(&shared.config) {
                 state.hold_back(cx.waker());
-            } else {
-                cx.waker().wake_by_ref();
+                is_released = false;
             }
+        }
+        // It may have been released since the deadline was asked for.
+        if is_released {
+            cx.waker().wake_by_ref();
         }
     }
 }

@@ -207,7 +207,7 @@ impl State {
         worker: &mut Worker,
     ) -> Outcome {
         let qos = publication.publish().qos().min(granted);
-        if qos == QoS::AtMostOnce && self.is_connected() {
+        if qos == QoS::AtMostOnce && self.is_connected() && !self.queue.holds_qos0() {
             if self.outbox_is_full(config) {
                 return Outcome::Dropped(DropReason::OutboxFull);
             }
@@ -419,11 +419,13 @@ impl State {
         self.outbox.as_ref().is_some_and(|outbox| outbox.len() >= config.max_outbox_bytes)
     }
 
+    /// Whether QoS 0 messages may wait at all.
     fn queues_qos0(&self, config: &Config) -> bool {
         match self.link {
             Link::Local => true,
+            Link::Connected => true,
             Link::Absent(_) => config.queue_qos0,
-            Link::Connected | Link::Closing(_) | Link::Ended => false,
+            Link::Closing(_) | Link::Ended => false,
         }
     }
 }

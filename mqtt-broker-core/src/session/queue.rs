@@ -1,5 +1,7 @@
 use std::collections::VecDeque;
 
+use mqtt_codec::QoS;
+
 use crate::{Config, Message};
 
 /// Messages that wait behind the window or for an absent client, with their size.
@@ -7,11 +9,18 @@ use crate::{Config, Message};
 pub(super) struct Queue {
     messages: VecDeque<Message>,
     bytes: usize,
+    /// How many of them are QoS 0.
+    qos0: usize,
 }
 
 impl Queue {
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty()
+    }
+
+    /// Whether a QoS 0 message waits, which no later one may overtake.
+    pub(super) fn holds_qos0(&self) -> bool {
+        self.qos0 > 0
     }
 
     pub(super) fn len(&self) -> usize {
@@ -25,6 +34,7 @@ impl Queue {
 
     pub(super) fn push(&mut self, message: Message) {
         self.bytes += message.size();
+        self.qos0 += usize::from(message.qos() == QoS::AtMostOnce);
         self.messages.push_back(message);
     }
 
@@ -35,6 +45,7 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
         self.bytes -= message.size();
+        self.qos0 -= usize::from(message.qos() == QoS::AtMostOnce);
         if self.messages.is_empty() {
             // The backlog is over: an idle session holds no memory for it.
             self.messages = VecDeque::new();

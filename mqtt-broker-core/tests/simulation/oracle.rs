@@ -1,0 +1,413 @@
+//! What every session must and may receive, told from the order in which the broker says that
+//! things happen to it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use mqtt_broker_core::{
+    Client, Closed, ConnectionError, DropReason, Hooks, Interests, Permission, SessionInfo,
+};
+use mqtt_codec::{Publish, QoS, TopicFilter, TopicName};
+
+/// What the broker's hooks were told.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Published { client: String, serial: usize, message: Message },
+    Dropped { receiver: Option<String>, topic: String, reason: DropReason },
+    Connected { client: String, serial: usize, present: bool },
+    Disconnected { client: String, serial: usize, reason: Result<Closed, ConnectionError> },
+    Subscribed { client: String, filter: String, qos: u8 },
+    Unsubscribed { client: String, filter: String },
+    Ended { client: String },
+}
+
+/// A message as the oracle knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) topic: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+}
+
+/// The broker's hooks: everything is allowed and written down.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<Event>>>);
+
+impl Log {
+    fn note(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+
+    pub(crate) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Hooks for Log {
+    fn interests(&self) -> Interests {
+        Interests::default()
+    }
+
+    fn authorize_publish(&self, client: &Client, publish: &Publish<'_>) -> Permission {
+        let message = Message {
+            topic: publish.topic.to_string(),
+            payload: publish.payload.to_vec(),
+            qos: publish.qos().into(),
+            retain: publish.retain,
+        };
+        let (client, serial) = (client.client_id.clone(), client.peer.listener);
+        self.note(Event::Published { client, serial, message });
+        Permission::Allow
+    }
+
+    fn connected(&self, client: &Client, present: bool) {
+        let (client, serial) = (client.client_id.clone(), client.peer.listener);
+        self.note(Event::Connected { client, serial, present });
+    }
+
+    fn disconnected(&self, client: &Client, reason: &Result<Closed, ConnectionError>) {
+        let (client, serial) = (client.client_id.clone(), client.peer.listener);
+        self.note(Event::Disconnected { client, serial, reason: *reason });
+    }
+
+    fn subscribed(&self, client: &Client, filter: TopicFilter<'_>, qos: QoS) {
+        let (client, filter) = (client.client_id.clone(), filter.to_string());
+        self.note(Event::Subscribed { client, filter, qos: qos.into() });
+    }
+
+    fn unsubscribed(&self, client: &Client, filter: TopicFilter<'_>) {
+        let (client, filter) = (client.client_id.clone(), filter.to_string());
+        self.note(Event::Unsubscribed { client, filter });
+    }
+
+    fn session_ended(&self, client_id: &str) {
+        self.note(Event::Ended { client: client_id.into() });
+    }
+
+    fn dropped(&self, receiver: Option<&str>, topic: TopicName<'_>, reason: DropReason) {
+        let (receiver, topic) = (receiver.map(Into::into), topic.to_string());
+        self.note(Event::Dropped { receiver, topic, reason });
+    }
+}
+
+/// A PUBLISH that a client has received.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) message: Message,
+    pub(crate) id: u16,
+    pub(crate) dup: bool,
+    /// QoS 2, and the client knows the id already.
+    pub(crate) known: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Oracle {
+    sessions: BTreeMap<String, Session>,
+    retained: BTreeMap<String, Message>,
+    /// The last message, and what it replaced in the retained store.
+    last: Option<Message>,
+    replaced: Option<(String, Option<Message>)>,
+    /// How often each QoS 1 or 2 payload was published.
+    published: HashMap<Vec<u8>, u32>,
+    /// Connections: whether they asked for a clean session, their will, and whether it came.
+    connections: BTreeMap<usize, Connection>,
+    queue_qos0: bool,
+}
+
+#[derive(Default)]
+struct Session {
+    serial: Option<usize>,
+    clean: bool,
+    /// The connection that made it.
+    made_by: usize,
+    subscriptions: BTreeMap<String, u8>,
+    /// QoS 1 and 2 messages in the order in which they have to arrive, and how many have.
+    expected: Vec<Message>,
+    arrived: usize,
+    /// Which of them a QoS 1 id stood for when it was received last.
+    seen: BTreeMap<u16, usize>,
+    /// The QoS of the last message for it.
+    last_qos: u8,
+    /// QoS 0 messages that may still arrive, in this order.
+    allowed: VecDeque<Message>,
+    /// Retained messages that have to come with RETAIN set, and those that may.
+    due: BTreeMap<String, Message>,
+    may_be_retained: BTreeSet<(String, Vec<u8>)>,
+    /// QoS 1 retained messages received with an id.
+    seen_retained: BTreeMap<u16, Vec<u8>>,
+}
+
+struct Connection {
+    clean: bool,
+    will: Option<Vec<u8>>,
+    will_came: bool,
+}
+
+impl Oracle {
+    /// `queue_qos0`: whether QoS 0 messages wait for absent clients.
+    pub(crate) fn new(queue_qos0: bool) -> Self {
+        Self { queue_qos0, ..Self::default() }
+    }
+
+    /// A client sends CONNECT.
+    pub(crate) fn connecting(&mut self, serial: usize, clean: bool, will: Option<Vec<u8>>) {
+        self.connections.insert(serial, Connection { clean, will, will_came: false });
+    }
+
+    pub(crate) fn apply(&mut self, event: Event) {
+        match event {
+            Event::Published { client, serial, message } => self.publish(&client, serial, &message),
+            Event::Dropped { receiver, topic, reason } => {
+                self.drop_last(receiver.as_deref(), &topic, reason);
+            }
+            Event::Connected { client, serial, present } => self.connect(&client, serial, present),
+            Event::Disconnected { client, serial, reason } => {
+                self.disconnect(&client, serial, reason);
+            }
+            Event::Subscribed { client, filter, qos } => self.subscribe(&client, filter, qos),
+            Event::Unsubscribed { client, filter } => {
+                let session = self.session(&client);
+                session.subscriptions.remove(&filter);
+                session.due.retain(|topic, _| !matches(&filter, topic));
+            }
+            Event::Ended { client } => {
+                let session = self.sessions.remove(&client).expect("a session ended twice");
+                assert!(session.serial.is_none(), "the session of a connected client ended");
+            }
+        }
+    }
+
+    /// The broker's own program publishes, or a client does, by the broker's word.
+    pub(crate) fn publish(&mut self, client: &str, serial: usize, message: &Message) {
+        if let Some(connection) = self.connections.get_mut(&serial)
+            && connection.will.as_deref() == Some(&message.payload)
+        {
+            assert!(!connection.will_came, "the will of {client} came twice");
+            connection.will_came = true;
+        } else if message.qos > 0 {
+            let times = self.published.entry(message.payload.clone()).or_default();
+            *times += 1;
+            assert!(message.qos < 2 || *times == 1, "{message:?} of {client} came twice");
+        }
+        self.replaced = None;
+        self.last = Some(message.clone());
+        if message.retain {
+            let topic = message.topic.clone();
+            let before = match message.payload.is_empty() {
+                true => self.retained.remove(&topic),
+                false => self.retained.insert(topic.clone(), message.clone()),
+            };
+            self.replaced = Some((topic.clone(), before));
+            for session in self.sessions.values_mut() {
+                session.due.remove(&topic);
+                session.may_be_retained.insert((topic.clone(), message.payload.clone()));
+            }
+        }
+        for session in self.sessions.values_mut() {
+            let granted = session
+                .subscriptions
+                .iter()
+                .filter(|(filter, _)| matches(filter, &message.topic))
+                .map(|(_, qos)| *qos)
+                .max();
+            let Some(granted) = granted else { continue };
+            let qos = granted.min(message.qos);
+            let message = Message { qos, retain: false, ..message.clone() };
+            session.last_qos = qos;
+            if qos > 0 {
+                session.expected.push(message);
+            } else if session.serial.is_some() || self.queue_qos0 {
+                session.allowed.push_back(message);
+            }
+        }
+    }
+
+    /// What the broker drops it says, right behind the message.
+    fn drop_last(&mut self, receiver: Option<&str>, topic: &str, reason: DropReason) {
+        if reason == DropReason::RetainedFull {
+            let (replaced, before) = self.replaced.take().expect("nothing was to be retained");
+            assert_eq!(replaced, topic);
+            self.retained.remove(&replaced);
+            self.retained.extend(before.map(|message| (replaced, message)));
+            return;
+        }
+        let dropped = self.last.clone().expect("a message was dropped that was not sent");
+        let session = self.session(receiver.expect("all messages are allowed"));
+        let same = |message: &Message| message.payload == dropped.payload;
+        let last = match session.last_qos {
+            0 => session.allowed.pop_back(),
+            _ => session.expected.pop(),
+        };
+        assert!(last.as_ref().is_some_and(same), "dropped {dropped:?}, sent {last:?}");
+        assert_eq!(dropped.topic, topic);
+        assert!(session.arrived <= session.expected.len(), "dropped after it had arrived");
+    }
+
+    fn connect(&mut self, client: &str, serial: usize, present: bool) {
+        let clean = self.connections[&serial].clean;
+        let kept = self.sessions.get(client).is_some_and(|session| !session.clean);
+        assert_eq!(present, kept && !clean, "session present of {client}");
+        if !present {
+            let session = Session { clean, made_by: serial, ..Session::default() };
+            self.sessions.insert(client.into(), session);
+        }
+        let session = self.session(client);
+        session.serial = Some(serial);
+        session.cut();
+    }
+
+    fn disconnect(&mut self, client: &str, serial: usize, reason: Result<Closed, ConnectionError>) {
+        let connection = self.connections.remove(&serial).expect("disconnected twice");
+        let goodbye = matches!(reason, Ok(Closed::Disconnect | Closed::ShutDown));
+        let due = connection.will.is_some() && !goodbye;
+        assert_eq!(connection.will_came, due, "the will of {client} after {reason:?}");
+        if let Some(session) = self.sessions.get_mut(client)
+            && session.serial == Some(serial)
+        {
+            session.serial = None;
+            session.cut();
+            if session.clean {
+                self.sessions.remove(client);
+            }
+        }
+    }
+
+    /// The broker's own program subscribes: a client that is always there.
+    pub(crate) fn subscribe_locally(&mut self, name: &str, filter: &str, qos: u8) {
+        self.sessions.insert(name.into(), Session { serial: Some(0), ..Session::default() });
+        self.subscribe(name, filter.into(), qos);
+    }
+
+    fn subscribe(&mut self, client: &str, filter: String, qos: u8) {
+        let retained = std::mem::take(&mut self.retained);
+        let session = self.session(client);
+        for (topic, message) in &retained {
+            if matches(&filter, topic) {
+                let qos = message.qos.min(qos);
+                session.due.insert(topic.clone(), Message { qos, ..message.clone() });
+                session.may_be_retained.insert((topic.clone(), message.payload.clone()));
+            }
+        }
+        session.subscriptions.insert(filter, qos);
+        self.retained = retained;
+    }
+
+    fn session(&mut self, client: &str) -> &mut Session {
+        self.sessions.get_mut(client).unwrap_or_else(|| panic!("{client} has no session"))
+    }
+
+    /// A client receives a message. When its session is over, what comes is the rest of an old
+    /// stream.
+    pub(crate) fn received(&mut self, client: &str, received: &Received) {
+        let Some(session) = self.sessions.get_mut(client) else { return };
+        let Received { message, id, dup, known } = received;
+        if message.retain {
+            session.receive_retained(client, received);
+            return;
+        }
+        if message.qos == 0 {
+            while let Some(allowed) = session.allowed.pop_front() {
+                if allowed == *message {
+                    return;
+                }
+            }
+            panic!("{client} received {message:?} which it may not, or out of order");
+        }
+        let seen = session.seen.get(id).map(|&index| &session.expected[index]);
+        if *known || *dup && seen == Some(message) {
+            assert!(*dup, "{client} received {message:?} again without DUP");
+            assert_eq!(seen, Some(message), "{client}: id {id} is another message now");
+            return;
+        }
+        let next = session.expected.get(session.arrived);
+        assert_eq!(
+            next,
+            Some(message),
+            "{client} is due the left side and received the right one as id {id}, DUP {dup}, {seen:?}"
+        );
+        session.seen.insert(*id, session.arrived);
+        session.arrived += 1;
+    }
+
+    /// Which connection made a client's session. A real client cannot know when it was one whose
+    /// CONNACK got lost, and may then deliver a QoS 2 message twice: a gap of the protocol.
+    pub(crate) fn maker(&self, client: &str) -> Option<usize> {
+        self.sessions.get(client).map(|session| session.made_by)
+    }
+
+    /// A client's message is acknowledged: the broker said before that it was published.
+    pub(crate) fn acknowledged(&self, payload: &[u8]) {
+        assert!(self.published.contains_key(payload), "acknowledged and not published");
+    }
+
+    /// What the broker tells of itself is the same.
+    pub(crate) fn compare(&self, sessions: &[SessionInfo], retained: &[Message]) {
+        let names: Vec<_> = self.sessions.keys().filter(|name| !name.is_empty()).collect();
+        let mut told: Vec<_> = sessions.iter().map(|session| &session.client_id).collect();
+        told.sort_unstable();
+        assert_eq!(names, told, "sessions");
+        for told in sessions {
+            let session = &self.sessions[&told.client_id];
+            let subscriptions: BTreeMap<_, _> = told
+                .subscriptions
+                .iter()
+                .map(|(filter, qos)| (filter.to_string(), u8::from(*qos)))
+                .collect();
+            assert_eq!(session.subscriptions, subscriptions, "of {}", told.client_id);
+            assert_eq!(session.serial.is_some(), told.is_connected, "of {}", told.client_id);
+            assert_eq!(session.clean, told.is_clean, "of {}", told.client_id);
+        }
+        assert!(self.retained.values().eq(retained), "retained");
+    }
+
+    /// Everything is delivered: nothing that a session still holds is missing.
+    pub(crate) fn conclude(&self) {
+        for (client, session) in &self.sessions {
+            let missing = &session.expected[session.arrived..];
+            assert!(missing.is_empty(), "{client} has not received {missing:?}");
+            assert!(session.due.is_empty(), "{client} has not received retained {:?}", session.due);
+        }
+    }
+
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.sessions.values().map(|session| session.subscriptions.len()).sum()
+    }
+}
+
+impl Session {
+    /// The connection is gone, or a new one is there: QoS 0 messages may be lost on the way.
+    fn cut(&mut self) {
+        self.due.retain(|_, message| message.qos > 0);
+    }
+
+    fn receive_retained(&mut self, client: &str, received: &Received) {
+        let Received { message, id, dup, known } = received;
+        let key = (message.topic.clone(), message.payload.clone());
+        assert!(self.may_be_retained.contains(&key), "{client} received {message:?} for nothing");
+        let seen = self.seen_retained.get(id).is_some_and(|payload| *payload == message.payload);
+        assert!(!known || *dup && seen, "{client}: id {id} is another message now");
+        if message.qos > 0 {
+            self.seen_retained.insert(*id, message.payload.clone());
+        }
+        if self.due.get(&message.topic).is_some_and(|due| due.payload == message.payload) {
+            self.due.remove(&message.topic);
+        }
+    }
+}
+
+/// Section 4.7 as slowly as it is written.
+pub(crate) fn matches(filter: &str, topic: &str) -> bool {
+    fn levels(filter: &[&str], topic: &[&str]) -> bool {
+        match (filter, topic) {
+            (["#"], _) | ([], []) => true,
+            (["+", filter @ ..], [_, topic @ ..]) => levels(filter, topic),
+            ([same, filter @ ..], [name, topic @ ..]) => same == name && levels(filter, topic),
+            _ => false,
+        }
+    }
+    let filter: Vec<_> = filter.split('/').collect();
+    let topic: Vec<_> = topic.split('/').collect();
+    let wild = matches!(filter[0], "+" | "#");
+    !(wild && topic[0].starts_with('$')) && levels(&filter, &topic)
+}
