@@ -56,8 +56,7 @@ impl PacketBuf {
             return Ok(None);
         };
         let count = filter_count(&packet);
-        if let Some(bytes) = src.get(..end).filter(|bytes| bytes.len() <= 4) {
-            let short = Repr::short(bytes);
+        if let Some(short) = src.get(..end).and_then(Repr::short) {
             src.advance(end);
             return Ok(Some(Self(short)));
         }
@@ -138,13 +137,16 @@ impl PacketBuf {
 }
 
 impl Repr {
-    /// `frame` has at most four bytes.
-    fn short(frame: &[u8]) -> Self {
-        let mut bytes = [0; 4];
-        for (to, from) in bytes.iter_mut().zip(frame) {
-            *to = *from;
-        }
-        Self::Short { bytes, len: frame.len() as u8 }
+    /// The form of a frame of up to four bytes.
+    fn short(frame: &[u8]) -> Option<Self> {
+        let bytes = match *frame {
+            [a, b] => [a, b, 0, 0],
+            // A padded PINGREQ or the like.
+            [a, b, c] => [a, b, c, 0],
+            [a, b, c, d] => [a, b, c, d],
+            _ => return None,
+        };
+        Some(Self::Short { bytes, len: frame.len() as u8 })
     }
 }
 
