@@ -58,6 +58,8 @@
 //!
 //! - `std` (default): implies `alloc`; `DecodeError` converts into `std::io::Error`.
 //! - `alloc`: the owned forms and encoding into `BufMut`.
+//! - `codec`: `Codec` for tokio-util's `Framed`.
+//! - `serde`: `Serialize` and `Deserialize` for topics, ids, QoS and return codes.
 //! - none: `core` only.
 
 #![no_std]
@@ -68,6 +70,8 @@ extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+#[cfg(feature = "codec")]
+mod codec;
 mod decode;
 mod encode;
 mod error;
@@ -77,8 +81,12 @@ mod packet_buf;
 mod parse;
 #[cfg(feature = "alloc")]
 mod publish_buf;
+#[cfg(feature = "serde")]
+mod serde;
 mod topic;
 
+#[cfg(feature = "codec")]
+pub use codec::{Codec, CodecError};
 pub use decode::{Decoder, Frame, MAX_PACKET, decode, frame};
 pub use error::{BufferTooSmall, DecodeError, EncodeError, TextError, TopicError, ValueError};
 pub use packet::ack::Ack;

@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::parse::connect::checked_connect;
 use crate::parse::list::{checked_suback, checked_subscribe, checked_unsubscribe};
 use crate::parse::publish::checked_publish;
-use crate::{DecodeError, EncodeError, Frame, MAX_PACKET, Packet, PacketType};
+use crate::{DecodeError, Decoder, EncodeError, Frame, MAX_PACKET, Packet, PacketType};
 use crate::{decode, frame};
 
 /// An owned packet: its bytes, checked once.
@@ -52,15 +52,40 @@ impl PacketBuf {
     /// # Errors
     /// As [`decode`]. Then `src` is as before.
     pub fn decode(src: &mut BytesMut, max_packet: usize) -> Result<Option<Self>, DecodeError> {
-        let Some((packet, end)) = decode(src, max_packet)? else {
-            return Ok(None);
-        };
-        let count = filter_count(&packet);
+        match decode(src, max_packet)? {
+            Some((packet, end)) => {
+                let count = filter_count(&packet);
+                Ok(Some(Self::split_off(src, end, count)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// As [`PacketBuf::decode`], with a decoder that remembers what an incomplete packet needs.
+    ///
+    /// # Errors
+    /// As [`Decoder::next`]. Then `src` is as before.
+    pub fn decode_next(
+        decoder: &mut Decoder,
+        src: &mut BytesMut,
+    ) -> Result<Option<Self>, DecodeError> {
+        match decoder.next(src)? {
+            Some((packet, end)) => {
+                let count = filter_count(&packet);
+                Ok(Some(Self::split_off(src, end, count)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The first `end` bytes of `src` are a packet with `count` filters.
+    #[inline]
+    fn split_off(src: &mut BytesMut, end: usize, count: u32) -> Self {
         if let Some(short) = src.get(..end).and_then(Repr::short) {
             src.advance(end);
-            return Ok(Some(Self(short)));
+            return Self(short);
         }
-        Ok(Some(Self::from_valid(src.split_to(end).freeze(), count)))
+        Self::from_valid(src.split_to(end).freeze(), count)
     }
 
     /// The owned form of a packet, in a buffer of its own.

@@ -3,9 +3,10 @@ use core::fmt;
 
 use bytes::{BufMut, Bytes};
 
+use crate::encode::with_header;
 use crate::packet_buf::body_start;
 use crate::parse::publish::checked_publish;
-use crate::{Delivery, EncodeError, MAX_PACKET, PacketId, Publish, QoS, TopicName};
+use crate::{BufferTooSmall, Delivery, EncodeError, MAX_PACKET, PacketId, Publish, QoS, TopicName};
 
 /// One owned PUBLISH: the form in which messages are kept, shared and sent again.
 ///
@@ -29,8 +30,10 @@ use crate::{Delivery, EncodeError, MAX_PACKET, PacketId, Publish, QoS, TopicName
 #[derive(Clone)]
 pub struct PublishBuf {
     frame: Bytes,
-    /// Length of the fixed header.
+    /// Length of the fixed header in bytes.
     body: u8,
+    /// Length of all but the payload in bytes.
+    head: u32,
 }
 
 impl PublishBuf {
@@ -47,7 +50,9 @@ impl PublishBuf {
         let mut frame = Vec::with_capacity(len);
         publish.encode(&mut frame);
         let body = body_start(&frame);
-        Ok(Self { frame: frame.into(), body })
+        // At most 5 + 2 + 65,535 + 2.
+        let head = publish.head_len() as u32;
+        Ok(Self { frame: frame.into(), body, head })
     }
 
     /// A message that has no packet id yet: for QoS 1 and 2 a placeholder stands in its place, so
@@ -91,7 +96,7 @@ impl PublishBuf {
     /// The payload.
     #[inline]
     pub fn payload(&self) -> &[u8] {
-        self.publish().payload
+        self.split().1
     }
 
     /// The payload; shares the frame.
@@ -102,20 +107,29 @@ impl PublishBuf {
     /// The QoS that the message was given with.
     #[inline]
     pub fn qos(&self) -> QoS {
-        self.publish().qos()
+        match self.first_byte() & 0x06 {
+            0 => QoS::AtMostOnce,
+            2 => QoS::AtLeastOnce,
+            _ => QoS::ExactlyOnce,
+        }
     }
 
     /// The retain flag that the message was given with.
     #[inline]
     pub fn retain(&self) -> bool {
-        self.frame.first().is_some_and(|first| first & 0x01 != 0)
+        self.first_byte() & 0x01 != 0
     }
 
     /// Length in bytes of what [`PublishBuf::encode`] writes at this QoS.
+    #[inline]
     pub fn encoded_len(&self, qos: QoS) -> usize {
-        let publish = self.publish();
-        let id = if qos == QoS::AtMostOnce { 0 } else { 2 };
-        crate::encode::with_header(2 + publish.topic.as_bytes().len() + id + publish.payload.len())
+        match (self.has_id(), qos != QoS::AtMostOnce) {
+            (true, true) | (false, false) => self.frame.len(),
+            (has_id, _) => {
+                let remaining = self.frame.len().saturating_sub(usize::from(self.body));
+                with_header(if has_id { remaining.saturating_sub(2) } else { remaining + 2 })
+            }
+        }
     }
 
     /// Appends the message to `dst`, with this packet id, QoS and DUP and this retain flag.
@@ -124,9 +138,41 @@ impl PublishBuf {
     /// id and now has one, or the reverse, the header is made anew as well.
     #[inline]
     pub fn encode(&self, delivery: Delivery, retain: bool, dst: &mut impl BufMut) {
-        let (head, payload) = self.split();
-        self.put_head(head, delivery, retain, dst);
-        dst.put_slice(payload);
+        self.encode_head(delivery, retain, dst);
+        dst.put_slice(self.payload());
+    }
+
+    /// As [`PublishBuf::encode`], to the front of a slice; gives the number of bytes.
+    ///
+    /// The fast one: the frame is copied at once and patched.
+    ///
+    /// # Errors
+    /// If `dst` is shorter than [`PublishBuf::encoded_len`]; then nothing is written.
+    #[inline]
+    pub fn encode_to_slice(
+        &self,
+        delivery: Delivery,
+        retain: bool,
+        dst: &mut [u8],
+    ) -> Result<usize, BufferTooSmall> {
+        let id = delivery.packet_id();
+        if self.has_id() != id.is_some() {
+            return Publish { delivery, retain, ..self.publish() }.encode_to_slice(dst);
+        }
+        let needed = self.frame.len();
+        let Some((dst, _)) = dst.split_at_mut_checked(needed) else {
+            return Err(BufferTooSmall { needed });
+        };
+        dst.copy_from_slice(&self.frame);
+        if let Some(first) = dst.first_mut() {
+            *first = delivery.first_byte(retain);
+        }
+        if let Some(id) = id
+            && let Some(place) = dst.get_mut(..self.head as usize).and_then(<[u8]>::last_chunk_mut)
+        {
+            *place = id.to_be_bytes();
+        }
+        Ok(needed)
     }
 
     /// Appends all but the payload, for a vectored write together with
@@ -134,28 +180,34 @@ impl PublishBuf {
     #[inline]
     pub fn encode_head(&self, delivery: Delivery, retain: bool, dst: &mut impl BufMut) {
         let (head, _) = self.split();
-        self.put_head(head, delivery, retain, dst);
-    }
-
-    fn split(&self) -> (&[u8], &[u8]) {
-        let head = self.frame.len().saturating_sub(self.payload().len());
-        self.frame.split_at_checked(head).unwrap_or_default()
-    }
-
-    fn put_head(&self, head: &[u8], delivery: Delivery, retain: bool, dst: &mut impl BufMut) {
-        let first = delivery.first_byte(retain);
-        match (head, delivery.packet_id(), self.qos()) {
-            ([_, rest @ .., _, _], Some(id), QoS::AtLeastOnce | QoS::ExactlyOnce) => {
-                dst.put_u8(first);
+        match (head, delivery.packet_id(), self.has_id()) {
+            ([_, rest @ .., _, _], Some(id), true) => {
+                dst.put_u8(delivery.first_byte(retain));
                 dst.put_slice(rest);
-                dst.put_u16(id.get());
+                dst.put_slice(&id.to_be_bytes());
             }
-            ([_, rest @ ..], None, QoS::AtMostOnce) => {
-                dst.put_u8(first);
+            ([_, rest @ ..], None, false) => {
+                dst.put_u8(delivery.first_byte(retain));
                 dst.put_slice(rest);
             }
             _ => Publish { delivery, retain, ..self.publish() }.encode_head(dst),
         }
+    }
+
+    #[inline]
+    fn first_byte(&self) -> u8 {
+        self.frame.first().copied().unwrap_or_default()
+    }
+
+    #[inline]
+    fn has_id(&self) -> bool {
+        self.first_byte() & 0x06 != 0
+    }
+
+    /// All but the payload, and the payload.
+    #[inline]
+    fn split(&self) -> (&[u8], &[u8]) {
+        self.frame.split_at_checked(self.head as usize).unwrap_or_default()
     }
 }
 

@@ -178,6 +178,13 @@ fn a_kept_message_goes_out_with_any_id_qos_and_flags() {
                 message.encode(delivery, false, &mut out);
                 assert_eq!(decode(&out, MAX_PACKET), Ok(Some((expected.into(), out.len()))));
                 assert_eq!(message.encoded_len(delivery.qos()), out.len());
+                let mut slice = vec![0xEE; out.len() + 1];
+                assert_eq!(message.encode_to_slice(delivery, false, &mut slice), Ok(out.len()));
+                assert_eq!(slice.pop(), Some(0xEE));
+                assert_eq!(slice, out);
+                let short = &mut slice[1..];
+                let error = message.encode_to_slice(delivery, false, short).unwrap_err();
+                assert_eq!(error.needed, out.len());
                 let mut head = Vec::new();
                 message.encode_head(delivery, false, &mut head);
                 assert_eq!([&head, payload].concat(), out);
