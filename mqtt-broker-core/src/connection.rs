@@ -15,7 +15,7 @@ use crate::broker::Shared;
 use crate::hooks::{Admission, Client, Login, PeerInfo};
 use crate::send_buffer::SendBuffer;
 use crate::session::{Link, Session, State};
-use crate::sync::Arc;
+use crate::sync::{Arc, MutexGuard};
 use crate::{Broker, Closed, ConnectionError, Worker};
 
 /// A tail that grew beyond this is let go of when it is empty again: an idle connection holds no
@@ -131,13 +131,6 @@ impl Connection {
     ) -> Result<(), ConnectionError> {
         worker.tally.bytes_received += bytes.len() as u64;
         self.last_input = now;
-        if let Stage::Open(open) = &self.stage {
-            // One that was taken over must not touch the session that is another's now.
-            let ending = open.ending(&open.session.lock());
-            if let Some(ending) = ending {
-                self.close(ending, worker, now);
-            }
-        }
         let result = self.feed(worker, bytes, now);
         self.conclude(result, worker, now)
     }
@@ -249,6 +242,13 @@ impl Connection {
         mut bytes: &[u8],
         now: Instant,
     ) -> Result<(), ConnectionError> {
+        if let Stage::Open(open) = &self.stage {
+            // What a connection still has to say when it was taken over comes too late.
+            let ending = open.ending(&open.session.lock());
+            if let Some(ending) = ending {
+                self.close(ending, worker, now);
+            }
+        }
         while !self.tail.is_empty() && self.takes_packets() {
             // Complete the packet at the front of the tail, and no more than that: what follows is
             // decoded where it lies.
@@ -329,7 +329,9 @@ impl Connection {
                 Ok(())
             }
             Packet::PubRel(id) => {
-                open.session.lock().receiver.handle_pubrel(*id);
+                if let Some(mut state) = open.lock() {
+                    state.receiver.handle_pubrel(*id);
+                }
                 self.replies.push(&Packet::PubComp(*id), worker);
                 Ok(())
             }
@@ -478,6 +480,13 @@ impl Drop for Connection {
 }
 
 impl Open {
+    /// The session, if it is still this connection's. Another thread may have taken it over since
+    /// the last packet, and must not see our acknowledgements in it.
+    fn lock(&self) -> Option<MutexGuard<'_, State>> {
+        let state = self.session.lock();
+        (state.epoch == self.epoch && !state.is_ended()).then_some(state)
+    }
+
     /// Why the connection has to end, if it has to.
     fn ending(&self, state: &State) -> Option<Result<Closed, ConnectionError>> {
         match state.link {

@@ -29,7 +29,8 @@ impl Open {
             Delivery::AtMostOnce => (true, None),
             Delivery::AtLeastOnce { id, .. } => (true, Some(Packet::PubAck(id))),
             Delivery::ExactlyOnce { id, .. } => {
-                let seen = self.session.lock().receiver.handle_publish(id)?;
+                let Some(mut state) = self.lock() else { return Ok(()) };
+                let seen = state.receiver.handle_publish(id)?;
                 (seen == Seen::First, Some(Packet::PubRec(id)))
             }
         };
@@ -51,7 +52,7 @@ impl Open {
         kind: PacketType,
         id: PacketId,
     ) -> Result<(), ConnectionError> {
-        let mut state = self.session.lock();
+        let Some(mut state) = self.lock() else { return Ok(()) };
         match kind {
             PacketType::PubAck => drop(state.sender.handle_puback(id)?),
             PacketType::PubRec => drop(state.sender.handle_pubrec(id)?),
@@ -73,9 +74,8 @@ impl Open {
         if receivers.is_empty() {
             return;
         }
-        {
+        if let Some(mut state) = self.lock() {
             // For the same reason nobody may wait for a client that is held back.
-            let mut state = self.session.lock();
             state.is_held = true;
             state.release(&shared.config, &mut worker.wakes);
         }
@@ -86,7 +86,9 @@ impl Open {
     /// disconnected.
     pub(super) fn release(&mut self, shared: &Shared, worker: &mut Worker, is_over: bool) {
         let Some(held) = self.held.take() else { return };
-        self.session.lock().is_held = false;
+        if let Some(mut state) = self.lock() {
+            state.is_held = false;
+        }
         if is_over {
             for receiver in held.receivers {
                 let mut state = receiver.lock();

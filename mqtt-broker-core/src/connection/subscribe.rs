@@ -28,10 +28,7 @@ impl Open {
             })
             .collect();
         {
-            let mut state = self.session.lock();
-            if state.epoch != self.epoch || state.is_ended() {
-                return;
-            }
+            let Some(mut state) = self.lock() else { return };
             if let Ok(suback) = SubAck::new(subscribe.packet_id(), &codes) {
                 state.write(&Packet::SubAck(suback), worker);
             }
@@ -51,10 +48,7 @@ impl Open {
         }
         let qos = shared.hooks.authorize_subscribe(&self.client, filter, qos)?;
         {
-            let mut state = self.session.lock();
-            if state.epoch != self.epoch || state.is_ended() {
-                return None;
-            }
+            let mut state = self.lock()?;
             let filter = TopicFilterBuf::from(filter);
             let subscriptions = &mut state.subscriptions;
             if let Some(known) = subscriptions.iter_mut().find(|known| known.filter == filter) {
@@ -79,10 +73,7 @@ impl Open {
     pub(super) fn handle_unsubscribe(&mut self, shared: &Shared, unsubscribe: &Unsubscribe<'_>) {
         for filter in unsubscribe.filters() {
             {
-                let mut state = self.session.lock();
-                if state.epoch != self.epoch || state.is_ended() {
-                    return;
-                }
+                let Some(mut state) = self.lock() else { return };
                 let same = |known: &TopicFilterBuf| known.as_bytes() == filter.as_bytes();
                 state.subscriptions.retain(|known| !same(&known.filter));
                 state.replays.retain(|replay| !same(&replay.filter));

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use mqtt_broker_core::Closed;
+
 use crate::wire::*;
 use crate::world::World;
 
@@ -121,6 +123,32 @@ fn a_takeover_hands_the_session_over_whole() {
     second.cut();
     let mut third = world.connecting("a", KEPT);
     third.expect(&[&connack(true, 0), &publish(0x3a, "t", 2, "two")]);
+}
+
+// A connection that was held back went on with what it had read when its time came, and its
+// acknowledgements were taken for those of the connection that had the session by then.
+#[test]
+fn what_a_held_back_connection_has_read_is_void_after_a_takeover() {
+    let world = World::with(|config| {
+        config.max_inflight = 1;
+        config.max_queued_messages = 1;
+    });
+    let mut stopped = world.subscriber("stopped", "slow", 1);
+    let mut first = world.kept("a", false);
+    first.subscribe("t", 1);
+    world.client("p").publish1("t", "one");
+    first.expect(&[&publish(0x32, "t", 1, "one")]);
+    let burst: Vec<_> = (1..=3).flat_map(|id| publish(0x32, "slow", id, "x")).collect();
+    first.send(&[burst, puback(1)].concat());
+    assert!(!first.wants_input());
+    let mut second = world.connecting("a", KEPT);
+    second.expect(&[&connack(true, 0), &publish(0x3a, "t", 1, "one")]);
+    world.pass(Duration::from_secs(100));
+    assert_eq!(first.expect_end_after_any(), Ok(Closed::TakenOver));
+    second.cut();
+    let mut third = world.connecting("a", KEPT);
+    third.expect(&[&connack(true, 0), &publish(0x3a, "t", 1, "one")]);
+    stopped.expect_end_after_any().unwrap_err();
 }
 
 #[test]
