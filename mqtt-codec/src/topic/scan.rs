@@ -3,6 +3,14 @@
 //! Almost every topic is ASCII without wildcards. One pass over 8-byte words finds out, and only
 //! the other topics pay for a look at each character.
 
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
 use crate::{TextError, TopicError};
 
 /// U+0000, ill-formed UTF-8.
@@ -172,10 +180,13 @@ const fn wildcards(word: u64) -> u64 {
 /// `+` and `#` differ in bit 3 only, and both become 0.
 #[inline(always)]
 const fn zero_at_wildcards(word: u64) -> u64 {
-    (word | (ONES * 0x08)) ^ (ONES * b'+' as u64)
+    const BIT_3: u64 = ONES * 0x08;
+    const PLUS: u64 = ONES * 0x2B;
+    (word | BIT_3) ^ PLUS
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use std::vec;
 
