@@ -68,6 +68,8 @@ pub use reconnect::Reconnect;
 pub use stats::{Counters, Stats};
 pub use status::{Leftover, Status};
 pub use subscription::{AckMode, Subscription};
+#[cfg(feature = "tls")]
+pub use transport::Tls;
 pub use transport::{Connecting, Connector, Timeouts, Transport};
 
 pub use bytes::Bytes;

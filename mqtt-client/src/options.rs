@@ -24,9 +24,9 @@ use crate::transport::{Connector, Timeouts, Transports};
 /// Largest packet taken from the broker by default: a payload of 1 MiB with any topic.
 const MAX_INCOMING: usize = (1 << 20) + (64 << 10);
 
-/// Messages in flight by default. Brokers take at least 20 (Mosquitto) and mostly do not limit it;
-/// a hundred small ones fill a write.
-const WINDOW: u16 = 100;
+/// Messages in flight by default: as many as Mosquitto takes. Of more QoS 2 messages than its
+/// `max_inflight_messages`, 2.0.11 acknowledges all and delivers only the first ones.
+const WINDOW: u16 = 20;
 
 /// Bytes received and not taken over which nothing is read. Far more than any broker's window of
 /// usual messages.
@@ -173,6 +173,21 @@ impl Builder {
         self
     }
 
+    /// How to trust the brokers of `mqtts://` and `wss://` URLs. Default: the authorities that the
+    /// system trusts.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: crate::Tls) -> Self {
+        self.options.transports.tls = Some(tls);
+        self
+    }
+
+    /// Adds a header to the request that opens a WebSocket, as some proxies ask for.
+    #[cfg(feature = "websocket")]
+    pub fn websocket_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.transports.headers.push((name.into(), value.into()));
+        self
+    }
+
     /// Time limits of the steps.
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.options.timeouts = timeouts;
@@ -197,8 +212,9 @@ impl Builder {
         self
     }
 
-    /// Messages of QoS 1 and 2 in flight, 1 to 65,535. Default 100. With 1, messages of a topic
-    /// keep their order even when they have to be sent again (section 4.6).
+    /// Messages of QoS 1 and 2 in flight, 1 to 65,535. Default 20, which is what Mosquitto takes;
+    /// more is faster where the broker takes more. With 1, messages of a topic keep their order
+    /// even when they have to be sent again (section 4.6).
     pub fn inflight(mut self, window: u16) -> Self {
         self.options.machine.window = window;
         self
@@ -352,7 +368,7 @@ impl Builder {
         machine.ack_within = options.timeouts.ack;
         machine.will = will.take().map(checked_will).transpose()?;
         for endpoint in &options.endpoints {
-            options.transports.check(endpoint)?;
+            options.transports.prepare(endpoint)?;
         }
         Ok(())
     }

@@ -1,10 +1,17 @@
 //! How to reach a broker.
 
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "websocket")]
+mod websocket;
 
-use std::fmt;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
+
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -77,29 +84,49 @@ impl Default for Timeouts {
     }
 }
 
-/// What is needed to open the built-in transports, and whether it can be used.
+/// What is needed to open transports.
 #[derive(Clone, Default)]
 pub(crate) struct Transports {
-    pub(crate) connector: Option<std::sync::Arc<dyn Connector>>,
-}
-
-impl fmt::Debug for Transports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transports").finish_non_exhaustive()
-    }
+    pub(crate) connector: Option<Arc<dyn Connector>>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Tls>,
+    /// Made of `tls` when the client starts.
+    #[cfg(feature = "tls")]
+    pub(crate) tls_connector: Option<tls::Connector>,
+    #[cfg(feature = "websocket")]
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Transports {
-    /// Whether `to` can be reached at all with the features that are compiled in.
-    pub(crate) fn check(&self, to: &Endpoint) -> Result<(), ConfigError> {
-        match to.scheme {
-            _ if self.connector.is_some() => Ok(()),
-            Scheme::Mqtt => Ok(()),
-            Scheme::Mqtts => Err(ConfigError::Feature("tls")),
-            Scheme::Ws => Err(ConfigError::Feature("websocket")),
-            Scheme::Wss => Err(ConfigError::Feature("websocket")),
-            Scheme::Unix => Err(ConfigError::Feature("unix")),
+    /// Sees to it that `to` can be reached with the features that are compiled in.
+    pub(crate) fn prepare(&mut self, to: &Endpoint) -> Result<(), ConfigError> {
+        if self.connector.is_some() {
+            return Ok(());
         }
+        if to.scheme == Scheme::Unix && !cfg!(unix) {
+            return Err(ConfigError::Value("there are no Unix sockets on this system"));
+        }
+        if to.scheme.is_websocket() && !cfg!(feature = "websocket") {
+            return Err(ConfigError::Feature("websocket"));
+        }
+        if to.scheme.is_tls() {
+            self.prepare_tls()?;
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "tls")]
+    fn prepare_tls(&mut self) -> Result<(), ConfigError> {
+        if self.tls_connector.is_none() {
+            self.tls_connector = Some(self.tls.clone().unwrap_or_default().build()?);
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[allow(clippy::unused_self, reason = "the other form needs it")]
+    fn prepare_tls(&mut self) -> Result<(), ConfigError> {
+        Err(ConfigError::Feature("tls"))
     }
 
     pub(crate) async fn open(
@@ -110,8 +137,45 @@ impl Transports {
         if let Some(connector) = &self.connector {
             return within(limits.connect, Step::Connect, connector.connect(to)).await;
         }
+        #[cfg(unix)]
+        if to.scheme == Scheme::Unix {
+            let socket = tokio::net::UnixStream::connect(&to.path);
+            return Ok(Box::new(within(limits.connect, Step::Connect, socket).await?));
+        }
         let tcp = tcp::open(to, limits).await?;
-        Ok(Box::new(tcp))
+        #[cfg(feature = "tls")]
+        if to.scheme.is_tls()
+            && let Some(connector) = &self.tls_connector
+        {
+            let tls = connector.open(to, tcp, limits).await?;
+            return self.open_websocket(to, tls, limits).await;
+        }
+        self.open_websocket(to, tcp, limits).await
+    }
+
+    /// Adds the WebSocket, if the URL asks for one.
+    #[cfg(feature = "websocket")]
+    async fn open_websocket<T: Transport + 'static>(
+        &self,
+        to: &Endpoint,
+        io: T,
+        limits: &Timeouts,
+    ) -> Result<Box<dyn Transport>, ConnectionError> {
+        match to.scheme.is_websocket() {
+            true => Ok(Box::new(websocket::open(to, &self.headers, io, limits).await?)),
+            false => Ok(Box::new(io)),
+        }
+    }
+
+    #[cfg(not(feature = "websocket"))]
+    #[allow(clippy::unused_async, clippy::unused_self, reason = "the other form needs them")]
+    async fn open_websocket<T: Transport + 'static>(
+        &self,
+        _: &Endpoint,
+        io: T,
+        _: &Timeouts,
+    ) -> Result<Box<dyn Transport>, ConnectionError> {
+        Ok(Box::new(io))
     }
 }
 

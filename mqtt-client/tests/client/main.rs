@@ -1,5 +1,8 @@
 //! The client from outside: one file a topic.
 
+mod mosquitto;
 mod scripted;
 mod support;
+#[cfg(all(feature = "tls", feature = "websocket", unix))]
+mod transports;
 mod with_broker;
