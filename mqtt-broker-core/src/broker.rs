@@ -8,8 +8,8 @@ use crate::hooks::{Client, DropReason, Hooks, Interests, PeerInfo, Permission};
 use crate::local::LocalSubscription;
 use crate::publication::Publication;
 use crate::retained::Retained;
-use crate::router::Router;
-use crate::session::{Displaced, Outcome, Registry, Session};
+use crate::router::{Group, Member, Route, Router};
+use crate::session::{Displaced, Ended, Outcome, Queued, Registry, Session};
 use crate::stats::{Counters, Tally};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::{Closed, Config, Connection, Message, SessionInfo, Stats, TooManyConnections, Worker};
@@ -211,40 +211,111 @@ impl Shared {
         if publication.publish().retain
             && self.retained.set(publication.message(), &self.config).is_err()
         {
-            worker.tally.publish_dropped += 1;
-            self.hooks.dropped(None, topic, DropReason::RetainedFull);
+            self.drop_message(publication, None, DropReason::RetainedFull, worker);
         }
         let mut routes = std::mem::take(&mut worker.routes);
         self.router.routes(topic, &mut routes);
         for route in routes.drain(..) {
-            let outcome = if self.may_receive(&route.session, topic, false) {
-                let mut state = route.session.lock();
-                let outcome = state.deliver(publication, route.qos, &self.config, worker);
-                state.wake(&self.config, &mut worker.wakes);
-                outcome
-            } else {
-                Outcome::Dropped(DropReason::NotAuthorized)
-            };
-            let receiver = route.session.client_id();
-            match outcome {
-                Outcome::NotMeant => continue,
-                Outcome::Dropped(reason) => {
-                    published.dropped += 1;
-                    worker.tally.publish_dropped += 1;
-                    self.hooks.dropped(Some(receiver), topic, reason);
-                    continue;
+            match route {
+                Route::One { session, qos } => {
+                    self.deliver(publication, session, qos, worker, &mut published);
                 }
-                Outcome::Accepted | Outcome::Congested => published.receivers += 1,
-            }
-            if self.interests.delivered {
-                self.hooks.delivered(receiver, publication.publish());
-            }
-            if outcome == Outcome::Congested {
-                worker.congested.push(route.session);
+                Route::Group(group) => {
+                    self.deliver_to_one(publication, &group, worker, &mut published);
+                }
             }
         }
         worker.routes = routes;
         published
+    }
+
+    fn deliver(
+        &self,
+        publication: &Publication<'_>,
+        session: Arc<Session>,
+        qos: QoS,
+        worker: &mut Worker,
+        published: &mut Published,
+    ) {
+        match self.offer(publication, &session, qos, None, worker) {
+            Outcome::NotMeant => {}
+            Outcome::Dropped(reason) => {
+                self.drop_message(publication, Some(&session), reason, worker);
+                published.dropped += 1;
+            }
+            outcome => {
+                published.receivers += 1;
+                if outcome == Outcome::Congested {
+                    worker.congested.push(session);
+                }
+            }
+        }
+    }
+
+    /// Delivers to the member of a group whose turn it is: among those that are ready, else among
+    /// those that may keep the message until they are.
+    fn deliver_to_one(
+        &self,
+        publication: &Publication<'_>,
+        group: &Arc<Group>,
+        worker: &mut Worker,
+        published: &mut Published,
+    ) {
+        let turn = group.turn();
+        let (ready, others): (Vec<_>, Vec<_>) =
+            turn.iter().partition(|member| member.session.lock().is_ready(&self.config));
+        let mut refused = None;
+        for Member { session, qos } in ready.into_iter().chain(others) {
+            match self.offer(publication, session, *qos, Some(group), worker) {
+                Outcome::NotMeant => {}
+                Outcome::Dropped(reason) => refused = Some((session, reason)),
+                Outcome::Accepted | Outcome::Congested => {
+                    published.receivers += 1;
+                    return;
+                }
+            }
+        }
+        if let Some((session, reason)) = refused {
+            self.drop_message(publication, Some(session), reason, worker);
+            published.dropped += 1;
+        }
+    }
+
+    /// Hands a message to one session, if its client may have it.
+    fn offer(
+        &self,
+        publication: &Publication<'_>,
+        session: &Session,
+        qos: QoS,
+        group: Option<&Arc<Group>>,
+        worker: &mut Worker,
+    ) -> Outcome {
+        if !self.may_receive(session, publication.publish().topic, false) {
+            return Outcome::Dropped(DropReason::NotAuthorized);
+        }
+        let outcome = {
+            let mut state = session.lock();
+            let outcome = state.deliver(publication, qos, group, &self.config, worker);
+            state.wake(&self.config, &mut worker.wakes);
+            outcome
+        };
+        if self.interests.delivered && matches!(outcome, Outcome::Accepted | Outcome::Congested) {
+            self.hooks.delivered(session.client_id(), publication.publish());
+        }
+        outcome
+    }
+
+    /// Counts a message that a session, or nobody at all, does not get.
+    fn drop_message(
+        &self,
+        publication: &Publication<'_>,
+        receiver: Option<&Session>,
+        reason: DropReason,
+        worker: &mut Worker,
+    ) {
+        worker.tally.publish_dropped += 1;
+        let receiver = receiver.map(Session::client_id);
+        self.hooks.dropped(receiver, publication.publish().topic, reason);
     }
 
     /// Asks the hooks, if they have a say in it, whether a session's client may have a message.
@@ -273,8 +344,7 @@ impl Shared {
             Permission::Allow => self.route(publication, worker),
             Permission::Replace(message) => self.route(&Publication::from(&message), worker),
             Permission::Deny => {
-                worker.tally.publish_dropped += 1;
-                self.hooks.dropped(None, publish.topic, DropReason::NotAuthorized);
+                self.drop_message(publication, None, DropReason::NotAuthorized, worker);
                 return;
             }
         };
@@ -285,25 +355,55 @@ impl Shared {
 
     /// Does what the end of an absent client's session left to do.
     fn forget(&self, displaced: Displaced, worker: &mut Worker) {
-        if let Some((session, _)) = &displaced.ended {
-            self.hooks.session_ended(session.client_id());
+        if let Some(ended) = &displaced.ended {
+            self.hooks.session_ended(ended.session.client_id());
         }
         self.settle(displaced, worker);
     }
 
     /// Does what an ended connection or session left to do, when no lock is held.
     pub(crate) fn settle(&self, displaced: Displaced, worker: &mut Worker) {
-        let Displaced { ended, will, wakes } = displaced;
-        if let Some((session, subscriptions)) = ended {
+        let Displaced { ended, left, will, wakes } = displaced;
+        if let Some(Ended { session, subscriptions, shared }) = ended {
             for subscription in subscriptions {
                 self.router.unsubscribe(subscription.filter.as_topic_filter(), &session);
             }
+            self.share_again(shared, worker);
+        }
+        if let Some(session) = left {
+            self.share_messages_of(&session, worker);
         }
         worker.wakes.extend(wakes);
         if let Some(will) = will {
             let publication = Publication::from(&will.message);
             self.publish_from(&will.client, &publication, worker);
             worker.congested.clear();
+        }
+    }
+
+    /// The client of a session is gone: messages of its groups go to other members that are there.
+    fn share_messages_of(&self, session: &Session, worker: &mut Worker) {
+        let groups = session.lock().groups();
+        for group in groups {
+            let is_ready = |member: &Member| {
+                !member.is(session) && member.session.lock().is_ready(&self.config)
+            };
+            if group.turn().iter().any(is_ready) {
+                let shared = session.lock().take_shared_if_absent(&group);
+                self.share_again(shared, worker);
+            }
+        }
+    }
+
+    fn share_again(&self, shared: Vec<Queued>, worker: &mut Worker) {
+        for Queued { message, group } in shared {
+            let Some(group) = group else { continue };
+            let publication = Publication::from(&message);
+            let mut published = Published::default();
+            self.deliver_to_one(&publication, &group, worker, &mut published);
+            if published == Published::default() {
+                self.drop_message(&publication, None, DropReason::NoMember, worker);
+            }
         }
     }
 

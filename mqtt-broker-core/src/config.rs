@@ -55,6 +55,9 @@ pub struct Config {
     pub congestion_timeout: Duration,
     /// Subscriptions of one client; more are answered with 0x80. Default 1,000.
     pub max_subscriptions: usize,
+    /// Whether `$share/GROUP/FILTER` is a shared subscription: each message goes to one member of the
+    /// group. Otherwise such a filter is refused with 0x80. Default yes.
+    pub shared_subscriptions: bool,
     /// Levels of a topic name or filter. Default 200.
     pub max_topic_levels: usize,
     /// Bytes of a topic name or filter. Default 4,096; the standard's own bound is 65,535.
@@ -88,6 +91,7 @@ impl Default for Config {
             max_outbox_bytes: 1 << 20,
             congestion_timeout: Duration::from_secs(5),
             max_subscriptions: 1000,
+            shared_subscriptions: true,
             max_topic_levels: 200,
             max_topic_length: 4096,
             max_retained_messages: 100_000,

@@ -135,6 +135,8 @@ pub enum DropReason {
     OutboxFull,
     /// The client may not publish to this topic, or the receiver may not have it.
     NotAuthorized,
+    /// It was for a group of which no member is left.
+    NoMember,
     /// The retained store is full; the message was delivered, but is not kept.
     RetainedFull,
 }

@@ -50,6 +50,7 @@ pub use self::{
     },
     local::LocalSubscription,
     message::Message,
+    router::SharedFilter,
     send_buffer::SendBuffer,
     session::SessionInfo,
     stats::Stats,

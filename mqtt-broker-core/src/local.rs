@@ -2,6 +2,7 @@ use std::task::{Context, Poll};
 
 use mqtt_codec::{QoS, TopicFilter};
 
+use crate::router::SharedFilter;
 use crate::session::{Displaced, Replay, Session, Subscription};
 use crate::sync::Arc;
 use crate::{Broker, Message};
@@ -22,7 +23,9 @@ impl LocalSubscription {
         let session = shared.registry.local(&shared.config);
         session.lock().subscriptions.push(Subscription { filter: filter.into(), qos });
         shared.router.subscribe(filter, &session, qos);
-        session.lock().replays.push_back(Replay { filter: filter.into(), qos, after: None });
+        if SharedFilter::parse(filter).is_none() {
+            session.lock().replays.push_back(Replay { filter: filter.into(), qos, after: None });
+        }
         Self { broker: broker.clone(), session }
     }
 
@@ -63,8 +66,7 @@ impl Drop for LocalSubscription {
     fn drop(&mut self) {
         let shared = self.broker.shared();
         self.broker.with_worker(|worker| {
-            let subscriptions = self.session.lock().end(&mut worker.wakes);
-            let ended = Some((Arc::clone(&self.session), subscriptions));
+            let ended = Some(self.session.lock().end(&self.session, &mut worker.wakes));
             shared.settle(Displaced { ended, ..Displaced::default() }, worker);
         });
     }

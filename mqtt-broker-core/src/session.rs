@@ -13,15 +13,12 @@ use crate::config::Config;
 use crate::hooks::DropReason;
 use crate::publication::Publication;
 use crate::qos::{AckedQoS, Receiver, Sender, Unfinished};
+use crate::router::{Group, ReceiverId};
 use crate::send_buffer::SendBuffer;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::{Client, Closed, ConnectionError, Message, Worker};
 use queue::Queue;
-pub(crate) use registry::{Displaced, Registry};
-
-/// Rises with each session of a broker, so that receivers have an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SessionId(u64);
+pub(crate) use registry::{Displaced, Ended, Registry};
 
 /// What there is to know of a session: [`Broker::sessions`](crate::Broker::sessions).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +49,7 @@ pub struct SessionInfo {
 /// One client id and its state, behind one lock.
 #[derive(Debug)]
 pub(crate) struct Session {
-    id: SessionId,
+    id: ReceiverId,
     client_id: Box<str>,
     state: Mutex<State>,
 }
@@ -71,7 +68,7 @@ pub(crate) struct State {
     waker: Option<Waker>,
     /// The transport takes nothing: the task is woken to end, and not for more bytes.
     is_stalled: bool,
-    pub(crate) sender: Sender<Message>,
+    pub(crate) sender: Sender<Queued>,
     pub(crate) receiver: Receiver,
     queue: Queue,
     pub(crate) subscriptions: Vec<Subscription>,
@@ -109,6 +106,14 @@ pub(crate) struct Subscription {
     pub(crate) qos: QoS,
 }
 
+/// A message that a session keeps until it is delivered.
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    pub(crate) message: Message,
+    /// The group whose turn it was: another member gets it when this one is gone.
+    pub(crate) group: Option<Arc<Group>>,
+}
+
 /// What is published when a connection ends without DISCONNECT [MQTT-3.1.2-8].
 #[derive(Debug)]
 pub(crate) struct Will {
@@ -138,12 +143,19 @@ pub(crate) enum Outcome {
     Dropped(DropReason),
 }
 
+impl Queued {
+    /// Whether it belongs to this group, or to any.
+    fn is_of(&self, group: Option<&Group>) -> bool {
+        self.group.as_ref().is_some_and(|own| group.is_none_or(|group| group.id() == own.id()))
+    }
+}
+
 impl Session {
-    pub(crate) fn new(id: SessionId, client_id: &str, state: State) -> Self {
+    pub(crate) fn new(id: ReceiverId, client_id: &str, state: State) -> Self {
         Self { id, client_id: client_id.into(), state: Mutex::new(state) }
     }
 
-    pub(crate) fn id(&self) -> SessionId {
+    pub(crate) fn id(&self) -> ReceiverId {
         self.id
     }
 
@@ -203,6 +215,7 @@ impl State {
         &mut self,
         publication: &Publication<'_>,
         granted: QoS,
+        group: Option<&Arc<Group>>,
         config: &Config,
         worker: &mut Worker,
     ) -> Outcome {
@@ -220,32 +233,28 @@ impl State {
         if qos == QoS::AtMostOnce && !self.queues_qos0(config) {
             return Outcome::NotMeant;
         }
-        self.accept(publication.message().with(qos, false), config, worker)
+        let message = publication.message().with(qos, false);
+        self.accept(Queued { message, group: group.cloned() }, config, worker)
     }
 
     /// Takes a message that is to be kept until it is delivered: sends it when nothing waits before
     /// it and the window has room, else queues it.
-    pub(crate) fn accept(
-        &mut self,
-        message: Message,
-        config: &Config,
-        worker: &mut Worker,
-    ) -> Outcome {
+    fn accept(&mut self, queued: Queued, config: &Config, worker: &mut Worker) -> Outcome {
         if self.link == Link::Ended {
             return Outcome::NotMeant;
         }
         let may_send = self.is_connected() && self.queue.is_empty() && !self.outbox_is_full(config);
-        if may_send && (self.sender.has_room() || message.qos() == QoS::AtMostOnce) {
-            self.send(message, worker);
+        if may_send && self.window_takes(&queued.message) {
+            self.send(queued, worker);
             return Outcome::Accepted;
         }
         // A connected receiver gets twice its limit: its publishers are held back from the limit
         // on, and each of them may be in the middle of a message.
         let patience = if matches!(self.link, Link::Connected | Link::Local) { 2 } else { 1 };
-        if self.queue.is_over(message.size(), config, patience) {
+        if self.queue.is_over(queued.message.size(), config, patience) {
             return Outcome::Dropped(DropReason::QueueFull);
         }
-        self.queue.push(message);
+        self.queue.push(queued);
         let is_full = self.queue.is_over(0, config, 1);
         if patience == 2 && is_full && !self.is_held {
             Outcome::Congested
@@ -256,23 +265,28 @@ impl State {
 
     /// Queues a message past the limits. There has to be a reason why they are few.
     pub(crate) fn queue(&mut self, message: Message) {
-        self.queue.push(message);
+        self.queue.push(Queued { message, group: None });
     }
 
     /// Sends what the window and the outbox have room for.
     pub(crate) fn pump(&mut self, config: &Config, worker: &mut Worker) {
         while self.is_connected() && !self.outbox_is_full(config) {
             let Some(next) = self.queue.front() else { return };
-            if next.qos() != QoS::AtMostOnce && !self.sender.has_room() {
+            if !self.window_takes(&next.message) {
                 return;
             }
-            if let Some(message) = self.queue.pop() {
-                self.send(message, worker);
+            if let Some(queued) = self.queue.pop() {
+                self.send(queued, worker);
             }
         }
     }
 
-    fn send(&mut self, message: Message, worker: &mut Worker) {
+    fn window_takes(&self, message: &Message) -> bool {
+        message.qos() == QoS::AtMostOnce || self.sender.has_room()
+    }
+
+    fn send(&mut self, queued: Queued, worker: &mut Worker) {
+        let message = &queued.message;
         worker.tally.publish_sent += 1;
         worker.tally.messages_sent += 1;
         worker.tally.publish_bytes_sent += message.payload().len() as u64;
@@ -281,7 +295,7 @@ impl State {
             None => message.write(Delivery::AtMostOnce, out),
             Some(qos) => {
                 message.write(qos.delivery(self.sender.next_id(), false), out);
-                let begun = self.sender.begin(qos, message);
+                let begun = self.sender.begin(qos, queued);
                 debug_assert!(begun.is_ok(), "the caller has looked for room");
             }
         }
@@ -296,9 +310,9 @@ impl State {
         for unfinished in self.sender.unfinished() {
             match unfinished {
                 Unfinished::Publish { id, qos, item } => {
-                    item.write(qos.delivery(id, true), out);
+                    item.message.write(qos.delivery(id, true), out);
                     worker.tally.publish_sent += 1;
-                    worker.tally.publish_bytes_sent += item.payload().len() as u64;
+                    worker.tally.publish_bytes_sent += item.message.payload().len() as u64;
                 }
                 Unfinished::Release { id } => out.append(|own| Packet::PubRel(id).encode(own)),
             }
@@ -328,7 +342,7 @@ impl State {
 
     /// Takes the next message of a local subscription, and makes room for more.
     pub(crate) fn take_message(&mut self) -> Option<Message> {
-        self.queue.pop()
+        self.queue.pop().map(|queued| queued.message)
     }
 
     /// Leaves the waker that is to be called when the connection has to end, or, unless the
@@ -391,13 +405,50 @@ impl State {
         }
     }
 
-    /// The session is over. What it held is let go of at once, and its subscriptions are given back.
-    pub(crate) fn end(&mut self, wakes: &mut Vec<Waker>) -> Vec<Subscription> {
+    /// The groups that unfinished messages of the session belong to, each once.
+    pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
+        let in_flight = self.sender.unfinished().filter_map(|unfinished| match unfinished {
+            Unfinished::Publish { item, .. } => item.group.as_ref(),
+            Unfinished::Release { .. } => None,
+        });
+        let mut groups: Vec<_> = self.queue.groups().chain(in_flight).cloned().collect();
+        groups.sort_unstable_by_key(|group| group.id());
+        groups.dedup_by_key(|group| group.id());
+        groups
+    }
+
+    /// Takes out the messages of a group, or of all groups, that another member may have: not QoS 2
+    /// messages on the way to a client that may come back, since it may have them.
+    pub(crate) fn take_shared(&mut self, group: Option<&Group>, comes_back: bool) -> Vec<Queued> {
+        let mut taken = self.sender.withdraw(|qos, queued| {
+            queued.is_of(group) && !(comes_back && qos == AckedQoS::ExactlyOnce)
+        });
+        taken.append(&mut self.queue.take_shared(group));
+        taken
+    }
+
+    /// The same for a client that may come back, unless it has.
+    pub(crate) fn take_shared_if_absent(&mut self, group: &Group) -> Vec<Queued> {
+        match self.link {
+            Link::Absent(_) => self.take_shared(Some(group), true),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether a message would be sent at once, or nearly.
+    pub(crate) fn is_ready(&self, config: &Config) -> bool {
+        matches!(self.link, Link::Connected | Link::Local) && !self.queue.is_over(0, config, 1)
+    }
+
+    /// The session is over. What it held is let go of at once.
+    pub(crate) fn end(&mut self, session: &Arc<Session>, wakes: &mut Vec<Waker>) -> Ended {
         self.detach(Link::Ended, wakes);
+        let shared = self.take_shared(None, false);
         self.queue = Queue::default();
         self.sender = Sender::new(1);
         self.replays.clear();
-        std::mem::take(&mut self.subscriptions)
+        let subscriptions = std::mem::take(&mut self.subscriptions);
+        Ended { session: Arc::clone(session), subscriptions, shared }
     }
 
     pub(crate) fn is_connected(&self) -> bool {

@@ -5,6 +5,7 @@ use mqtt_codec::{
 use super::Open;
 use crate::Worker;
 use crate::broker::Shared;
+use crate::router::SharedFilter;
 use crate::session::{Replay, Subscription};
 
 impl Open {
@@ -21,7 +22,10 @@ impl Open {
             .filters()
             .map(|(filter, qos)| match self.subscribe(shared, filter, qos) {
                 Some(qos) => {
-                    replays.push(Replay { filter: filter.into(), qos, after: None });
+                    // What is retained is not sent to groups: it is nobody's turn.
+                    if SharedFilter::parse(filter).is_none() {
+                        replays.push(Replay { filter: filter.into(), qos, after: None });
+                    }
                     SubscribeReturnCode::Granted(qos)
                 }
                 None => SubscribeReturnCode::Failure,
@@ -43,7 +47,11 @@ impl Open {
 
     /// Adds a subscription or changes its QoS [MQTT-3.8.4-3]. `None` when it is refused.
     fn subscribe(&mut self, shared: &Shared, filter: TopicFilter<'_>, qos: QoS) -> Option<QoS> {
-        if !shared.filter_fits(filter) {
+        let is_allowed = match SharedFilter::parse(filter) {
+            None => true,
+            Some(parsed) => parsed.is_some() && shared.config.shared_subscriptions,
+        };
+        if !is_allowed || !shared.filter_fits(filter) {
             return None;
         }
         let qos = shared.hooks.authorize_subscribe(&self.client, filter, qos)?;

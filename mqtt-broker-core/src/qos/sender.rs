@@ -198,6 +198,20 @@ impl<T> Sender<T> {
         }
     }
 
+    /// Ends exchanges whose message nobody has acknowledged, and gives the messages back, in order.
+    /// What the receiver still says to them is ignored.
+    pub fn withdraw(&mut self, mut select: impl FnMut(AckedQoS, &T) -> bool) -> Vec<T> {
+        let mut withdrawn = Vec::new();
+        for slot in &mut self.slots {
+            if matches!(slot, Slot::Published(qos, item) if select(*qos, item)) {
+                withdrawn.extend(slot.take());
+                self.open -= 1;
+            }
+        }
+        self.shed();
+        withdrawn
+    }
+
     /// Ends every exchange, because the other side has forgotten the session. Ids begin at 1 again.
     pub fn abandon(&mut self) -> impl Iterator<Item = Abandoned<T>> + use<T> {
         let window = self.window;
@@ -355,6 +369,20 @@ mod tests {
         assert_eq!(sender.begin(AtLeastOnce, 9), Err(9), "eight ids span four windows of two");
         assert_eq!(sender.handle_puback(id(1)), Ok(Some(0)));
         assert_eq!(sender.begin(AtLeastOnce, 9), Ok(id(9)));
+    }
+
+    #[test]
+    fn withdrawn_messages_free_their_ids() {
+        let mut sender = Sender::new(10);
+        for (qos, item) in [(AtLeastOnce, 'a'), (ExactlyOnce, 'b'), (AtLeastOnce, 'c')] {
+            sender.begin(qos, item).unwrap();
+        }
+        sender.begin(ExactlyOnce, 'd').unwrap();
+        sender.handle_pubrec(id(4)).unwrap();
+        assert_eq!(sender.withdraw(|_, item| *item != 'b'), ['a', 'c'], "'d' is the receiver's");
+        assert_eq!(sender.in_flight(), 2);
+        assert_eq!(sender.handle_puback(id(1)), Ok(None));
+        assert_eq!(sender.begin(AtLeastOnce, 'e'), Ok(id(5)));
     }
 
     #[test]

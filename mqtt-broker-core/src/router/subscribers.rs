@@ -1,14 +1,50 @@
 use mqtt_codec::QoS;
 
-use crate::session::{Session, SessionId};
+use super::Group;
+use crate::session::Session;
 use crate::sync::Arc;
+
+/// A session, or a group of sessions that share a subscription: receivers have an order, so that
+/// nothing depends on a hash table's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ReceiverId(u64);
+
+impl ReceiverId {
+    /// The `n`th session of a broker.
+    pub(crate) fn session(n: u64) -> Self {
+        Self(n)
+    }
+
+    /// The `n`th group: behind all sessions.
+    pub(super) fn group(n: u64) -> Self {
+        Self(n | 1 << 63)
+    }
+}
 
 /// One receiver of a topic.
 #[derive(Clone, Debug)]
-pub(crate) struct Route {
-    pub(crate) session: Arc<Session>,
-    /// The QoS granted.
-    pub(crate) qos: QoS,
+pub(crate) enum Route {
+    /// A session, with the QoS that it was granted.
+    One { session: Arc<Session>, qos: QoS },
+    /// One of a group.
+    Group(Arc<Group>),
+}
+
+impl Route {
+    pub(super) fn id(&self) -> ReceiverId {
+        match self {
+            Self::One { session, .. } => session.id(),
+            Self::Group(group) => group.id(),
+        }
+    }
+
+    /// A group's members have their own.
+    pub(super) fn qos(&self) -> QoS {
+        match self {
+            Self::One { qos, .. } => *qos,
+            Self::Group(_) => QoS::ExactlyOnce,
+        }
+    }
 }
 
 /// The subscribers of one filter, ordered by session. Most filters have one, which then needs no
@@ -41,18 +77,18 @@ impl Subscribers {
                 *self = Self::One(route);
                 true
             }
-            Self::One(only) if only.session.id() == route.session.id() => {
+            Self::One(only) if only.id() == route.id() => {
                 *self = Self::One(route);
                 false
             }
             Self::One(only) => {
                 let mut both = vec![only, route];
-                both.sort_unstable_by_key(|route| route.session.id());
+                both.sort_unstable_by_key(Route::id);
                 *self = Self::Many(both);
                 true
             }
             Self::Many(mut routes) => {
-                let place = routes.binary_search_by_key(&route.session.id(), |r| r.session.id());
+                let place = routes.binary_search_by_key(&route.id(), Route::id);
                 match place {
                     Ok(at) => routes[at] = route,
                     Err(at) => routes.insert(at, route),
@@ -64,18 +100,18 @@ impl Subscribers {
     }
 
     /// Removes a subscriber. True when it was there.
-    pub(crate) fn remove(&mut self, session: SessionId) -> bool {
+    pub(crate) fn remove(&mut self, receiver: ReceiverId) -> bool {
         match self {
             Self::None => false,
             Self::One(only) => {
-                let found = only.session.id() == session;
+                let found = only.id() == receiver;
                 if found {
                     *self = Self::None;
                 }
                 found
             }
             Self::Many(routes) => {
-                let Ok(at) = routes.binary_search_by_key(&session, |r| r.session.id()) else {
+                let Ok(at) = routes.binary_search_by_key(&receiver, Route::id) else {
                     return false;
                 };
                 routes.remove(at);

@@ -3,8 +3,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 use mqtt_codec::{TopicFilter, TopicName};
 
-use super::subscribers::{Route, Subscribers};
-use crate::session::SessionId;
+use super::subscribers::{ReceiverId, Route, Subscribers};
 
 /// All filters of a broker. Filters without wildcards lie in one hash table, the others in a trie
 /// whose levels are interned: about 100 bytes a filter, and a topic that no wildcard can match
@@ -39,12 +38,12 @@ impl Trie {
         self.len += usize::from(new);
     }
 
-    pub(crate) fn remove(&mut self, filter: TopicFilter<'_>, session: SessionId) {
+    pub(crate) fn remove(&mut self, filter: TopicFilter<'_>, receiver: ReceiverId) {
         let found = if filter.has_wildcard() {
-            self.wild.remove(filter, session)
+            self.wild.remove(filter, receiver)
         } else {
             let Some(subscribers) = self.exact.get_mut(filter.as_bytes()) else { return };
-            let found = subscribers.remove(session);
+            let found = subscribers.remove(receiver);
             if subscribers.is_empty() {
                 self.exact.remove(filter.as_bytes());
             }
@@ -145,7 +144,7 @@ impl Wild {
         child
     }
 
-    fn remove(&mut self, filter: TopicFilter<'_>, session: SessionId) -> bool {
+    fn remove(&mut self, filter: TopicFilter<'_>, receiver: ReceiverId) -> bool {
         let mut node = ROOT;
         let mut multi = false;
         for level in filter.levels() {
@@ -163,7 +162,7 @@ impl Wild {
         }
         let place = &mut self.nodes[node as usize];
         let list = if multi { &mut place.below } else { &mut place.here };
-        let found = list.remove(session);
+        let found = list.remove(receiver);
         self.prune(node);
         found
     }

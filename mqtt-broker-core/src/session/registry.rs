@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use foldhash::fast::FixedState;
 
-use super::{Link, Session, SessionId, State, Subscription, Will};
+use super::{Link, Queued, Session, State, Subscription, Will};
+use crate::router::ReceiverId;
 use crate::sync::{Arc, Mutex};
 use crate::{Closed, Config, SessionInfo};
 
@@ -37,12 +38,23 @@ pub(crate) struct Opened {
 /// What a new connection or an end leaves to do when no lock is held.
 #[derive(Debug, Default)]
 pub(crate) struct Displaced {
-    /// A session that is over, and the subscriptions to take out of the router.
-    pub(crate) ended: Option<(Arc<Session>, Vec<Subscription>)>,
+    /// A session that is over.
+    pub(crate) ended: Option<Ended>,
+    /// A session that is without a client now.
+    pub(crate) left: Option<Arc<Session>>,
     /// The will of the connection that was taken over.
     pub(crate) will: Option<Box<Will>>,
     /// Its task, and publishers that waited for it.
     pub(crate) wakes: Vec<Waker>,
+}
+
+/// A session that is over, its subscriptions, to be taken out of the router, and what other members
+/// of its groups should have.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) session: Arc<Session>,
+    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) shared: Vec<Queued>,
 }
 
 /// There is no room for another session.
@@ -79,10 +91,9 @@ impl Registry {
                 drop(state);
                 return Ok(Opened { session, epoch, present: true, displaced });
             }
-            let subscriptions = state.end(&mut displaced.wakes);
+            displaced.ended = Some(state.end(&session, &mut displaced.wakes));
             drop(state);
             sessions.by_client_id.remove(client_id);
-            displaced.ended = Some((session, subscriptions));
         } else if sessions.by_client_id.len() >= config.max_sessions {
             return Err(TooManySessions);
         }
@@ -113,12 +124,12 @@ impl Registry {
         }
         let mut displaced = Displaced { will: state.will.take(), ..Displaced::default() };
         if state.clean {
-            let subscriptions = state.end(&mut displaced.wakes);
+            displaced.ended = Some(state.end(session, &mut displaced.wakes));
             drop(state);
-            displaced.ended = Some((Arc::clone(session), subscriptions));
             sessions.by_client_id.remove(session.client_id());
         } else {
             state.detach(Link::Absent(now), &mut displaced.wakes);
+            displaced.left = Some(Arc::clone(session));
         }
         Some(displaced)
     }
@@ -140,8 +151,7 @@ impl Registry {
             let Some(due) = since.checked_add(expiry) else { return true };
             if due <= now {
                 let mut displaced = Displaced::default();
-                let subscriptions = state.end(&mut displaced.wakes);
-                displaced.ended = Some((Arc::clone(session), subscriptions));
+                displaced.ended = Some(state.end(session, &mut displaced.wakes));
                 expired.push((session.id(), displaced));
                 return false;
             }
@@ -163,8 +173,7 @@ impl Registry {
             if !matches!(state.link, Link::Absent(_)) {
                 return None;
             }
-            let subscriptions = state.end(&mut displaced.wakes);
-            displaced.ended = Some((Arc::clone(&session), subscriptions));
+            displaced.ended = Some(state.end(&session, &mut displaced.wakes));
         }
         sessions.by_client_id.remove(client_id);
         Some(displaced)
@@ -196,9 +205,9 @@ impl Registry {
 }
 
 impl Sessions {
-    fn next_id(&mut self) -> SessionId {
+    fn next_id(&mut self) -> ReceiverId {
         self.made += 1;
-        SessionId(self.made)
+        ReceiverId::session(self.made)
     }
 
     fn add(&mut self, client_id: &str, state: State) -> Arc<Session> {

@@ -8,6 +8,7 @@ mod publish;
 mod qos;
 mod retained;
 mod sessions;
+mod shared;
 mod subscribe;
 mod topics;
 mod violations;

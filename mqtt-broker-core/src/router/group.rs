@@ -1,0 +1,118 @@
+use mqtt_codec::{QoS, TopicFilter};
+
+use super::ReceiverId;
+use crate::session::Session;
+use crate::sync::{Arc, Mutex};
+
+/// The filter of a shared subscription, `$share/GROUP/FILTER`: each message goes to one member of
+/// the group. Brokers serve it to MQTT 3.1.1 clients although the standard does not know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedFilter<'a> {
+    /// The name of the group: any text without `/`, `+` and `#`.
+    pub group: &'a str,
+    /// What its members subscribe to.
+    pub filter: TopicFilter<'a>,
+}
+
+impl<'a> SharedFilter<'a> {
+    /// Takes a filter apart. `None` for one that is not shared; `Some(None)` for one that begins with
+    /// `$share/` and is none.
+    pub fn parse(filter: TopicFilter<'a>) -> Option<Option<Self>> {
+        let rest = filter.as_str().strip_prefix("$share/")?;
+        let parts = rest
+            .split_once('/')
+            .filter(|(group, _)| !group.is_empty() && !group.contains(['+', '#']));
+        Some(parts.and_then(|(group, filter)| {
+            Some(Self { group, filter: TopicFilter::new(filter).ok()? })
+        }))
+    }
+}
+
+/// The members of one shared subscription. Its lock is never held together with another.
+#[derive(Debug)]
+pub(crate) struct Group {
+    id: ReceiverId,
+    members: Mutex<Members>,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    list: Vec<Member>,
+    /// Whose turn it is.
+    next: usize,
+}
+
+/// A session in a group, and the QoS that it was granted.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) session: Arc<Session>,
+    pub(crate) qos: QoS,
+}
+
+impl Group {
+    pub(super) fn new(id: ReceiverId) -> Self {
+        Self { id, members: Mutex::default() }
+    }
+
+    pub(crate) fn id(&self) -> ReceiverId {
+        self.id
+    }
+
+    /// The members in the order in which they are to be asked for the next message.
+    pub(crate) fn turn(&self) -> Vec<Member> {
+        let mut members = self.members.lock();
+        let len = members.list.len();
+        let start = members.next.checked_rem(len).unwrap_or(0);
+        members.next = start + 1;
+        members.list.iter().cycle().skip(start).take(len).cloned().collect()
+    }
+
+    /// Adds a member or changes its QoS. True when it is new.
+    pub(super) fn insert(&self, member: Member) -> bool {
+        let mut members = self.members.lock();
+        let known = members.list.iter_mut().find(|known| known.is(&member.session));
+        match known {
+            Some(known) => {
+                known.qos = member.qos;
+                false
+            }
+            None => {
+                members.list.push(member);
+                true
+            }
+        }
+    }
+
+    /// True when it was a member, and whether others are left.
+    pub(super) fn remove(&self, session: &Session) -> (bool, bool) {
+        let mut members = self.members.lock();
+        let before = members.list.len();
+        members.list.retain(|member| !member.is(session));
+        (members.list.len() < before, !members.list.is_empty())
+    }
+}
+
+impl Member {
+    pub(crate) fn is(&self, session: &Session) -> bool {
+        self.session.id() == session.id()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_filters_have_a_group_and_a_filter() {
+        let parse = |filter| SharedFilter::parse(TopicFilter::new(filter).unwrap());
+        let shared = parse("$share/g/a/+/#").unwrap().unwrap();
+        assert_eq!((shared.group, shared.filter.as_str()), ("g", "a/+/#"));
+        assert_eq!(parse("$share/g//").unwrap().unwrap().filter.as_str(), "/");
+        for bad in ["$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/#"] {
+            assert_eq!(parse(bad), Some(None), "{bad}");
+        }
+        for other in ["a", "$share", "$shared/g/a", "+/g/a"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+}
