@@ -11,6 +11,8 @@ pub mod listener;
 pub mod password;
 pub mod server;
 pub mod sys;
+pub mod tls;
+pub mod websocket;
 
 /// The code of the README compiles.
 #[cfg(doctest)]

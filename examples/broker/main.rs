@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mqtt_examples::access::Access;
 use mqtt_examples::config::{Address, Config, ConfigError, DEFAULT_PORT};
-use mqtt_examples::server::{Server, StartError};
+use mqtt_examples::server::{Reloader, Server, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{Level, error, info};
 
@@ -86,7 +85,7 @@ async fn run(config: &Config, file: Option<PathBuf>, port: Option<u16>) -> ExitC
         Err(error) => {
             error!("{error}");
             return match error {
-                StartError::Access(_) => ExitCode::from(CONFIG_ERROR),
+                StartError::Access(_) | StartError::Tls(_) => ExitCode::from(CONFIG_ERROR),
                 StartError::Bind(_) => ExitCode::FAILURE,
             };
         }
@@ -97,7 +96,7 @@ async fn run(config: &Config, file: Option<PathBuf>, port: Option<u16>) -> ExitC
     info!("serving MQTT on {}, {who}", server.places());
     if let Some(file) = file {
         match signal(SignalKind::hangup()) {
-            Ok(hangup) => drop(tokio::spawn(reload(hangup, file, port, server.access()))),
+            Ok(hangup) => drop(tokio::spawn(reload(hangup, file, port, server.reloader()))),
             Err(error) => tracing::warn!("HUP will end the broker: {error}"),
         }
     }
@@ -118,13 +117,14 @@ fn end_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Reads the configuration with its password and ACL files anew at each HUP. What cannot be read
+/// Reads the configuration with its password and ACL files and the certificates anew
+/// at each HUP. What cannot be read
 /// changes nothing.
-async fn reload(mut hangup: Signal, file: PathBuf, port: Option<u16>, access: Access) {
+async fn reload(mut hangup: Signal, file: PathBuf, port: Option<u16>, reloader: Reloader) {
     while hangup.recv().await.is_some() {
         let result = Config::read(&file, port)
             .map_err(|error| error.to_string())
-            .and_then(|config| access.reload(&config).map_err(|error| error.to_string()));
+            .and_then(|config| reloader.reload(&config).map_err(|error| error.to_string()));
         match result {
             Ok(()) => info!("HUP: {} is read anew", file.display()),
             Err(error) => error!("HUP: nothing is changed, because of {error}"),

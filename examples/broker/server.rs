@@ -6,15 +6,19 @@ use std::time::{Duration, Instant};
 
 use mqtt_broker_core::{Broker, Message, PeerInfo, ServeError, serve_connection};
 use mqtt_codec::{QoS, TopicName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
 use crate::access::{Access, AccessError};
-use crate::config::{Config, Listener};
+use crate::config::{Config, Listener, Protocol};
 use crate::descriptors;
 use crate::listener::{BindError, Socket, Stream, bind};
 use crate::sys::{self, Sys};
+use crate::tls::{TlsError, TlsServer};
+use crate::websocket::{self, Answer, Web, WebSocket};
 
 /// How long clients may take to read what is left for them at the end. Mosquitto's users expect a
 /// broker to be gone within 10 seconds.
@@ -23,6 +27,12 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Waiting time after an accept that failed because something has run out. Connections that end
 /// meanwhile give back what is missing.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
+
+/// Time for a TLS handshake, as for a CONNECT after it.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// The largest packet that the protocol has, with its fixed header.
+const LARGEST_PACKET: usize = 268_435_455 + 5;
 
 /// How often the broker looks for sessions that have expired, at least.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -41,6 +51,9 @@ pub enum StartError {
     /// A password or ACL file cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// A certificate, a key or a revocation list cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A listener cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -50,6 +63,11 @@ pub enum StartError {
 struct Rules {
     number: usize,
     tcp_nodelay: bool,
+    protocol: Protocol,
+    tls: Option<TlsServer>,
+    web: Web,
+    /// The largest message of a WebSocket.
+    max_message: usize,
     /// A permit for each connection, where the listener has a limit.
     places: Option<Arc<Semaphore>>,
 }
@@ -75,7 +93,7 @@ impl Server {
         access.attach(&broker);
         let mut sockets = Vec::new();
         for (number, listener) in config.listeners.iter().enumerate() {
-            let rules = Arc::new(Rules::new(number, listener, config));
+            let rules = Arc::new(Rules::new(number, listener, config)?);
             for socket in bind(listener).await? {
                 sockets.push((socket, Arc::clone(&rules)));
             }
@@ -89,9 +107,10 @@ impl Server {
         places.join(", ")
     }
 
-    /// The rules about clients, for reading them anew while the server runs.
-    pub fn access(&self) -> Access {
-        self.access.clone()
+    /// What can be read anew while the server runs.
+    pub fn reloader(&self) -> Reloader {
+        let rules = self.sockets.iter().map(|(_, rules)| Arc::clone(rules)).collect();
+        Reloader { access: self.access.clone(), rules }
     }
 
     /// Serves until `end` is ready, then closes all connections and waits until what was on its way
@@ -118,12 +137,40 @@ impl Server {
     }
 }
 
+/// Reads files anew while a server runs.
+pub struct Reloader {
+    access: Access,
+    rules: Vec<Arc<Rules>>,
+}
+
+impl Reloader {
+    /// Reads the password and ACL files of a configuration and the certificates of the listeners.
+    ///
+    /// # Errors
+    /// For the first file that cannot be used. What could not be read stays as it was.
+    pub fn reload(&self, config: &Config) -> Result<(), StartError> {
+        self.access.reload(config)?;
+        for tls in self.rules.iter().filter_map(|rules| rules.tls.as_ref()) {
+            tls.reload()?;
+        }
+        Ok(())
+    }
+}
+
 impl Rules {
-    fn new(number: usize, listener: &Listener, config: &Config) -> Self {
+    fn new(number: usize, listener: &Listener, config: &Config) -> Result<Self, TlsError> {
         let places = listener
             .max_connections
             .map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))));
-        Self { number, tcp_nodelay: config.tcp_nodelay, places }
+        Ok(Self {
+            number,
+            tcp_nodelay: config.tcp_nodelay,
+            protocol: listener.protocol,
+            tls: listener.tls.as_ref().map(TlsServer::read).transpose()?,
+            web: Web { origins: listener.origins.clone(), http_dir: listener.http_dir.clone() },
+            max_message: config.messages.max_packet.unwrap_or(LARGEST_PACKET),
+            places,
+        })
     }
 }
 
@@ -166,15 +213,55 @@ async fn connection(broker: Broker, stream: Stream, rules: Arc<Rules>, _life: Li
             peer.address = Some(address);
             // The socket may be closed already; reading will tell.
             let _ = stream.set_nodelay(rules.tcp_nodelay);
-            serve_connection(&broker, stream, peer).await
+            match &rules.tls {
+                Some(tls) => serve_tls(&broker, stream, tls, peer, &rules).await,
+                None => serve(&broker, stream, peer, &rules).await,
+            }
         }
-        Stream::Unix(stream) => serve_connection(&broker, stream, peer).await,
+        Stream::Unix(stream) => serve(&broker, stream, peer, &rules).await,
     };
     match result {
         // The hooks have told how the client ended.
-        Ok(_) => {}
+        Ok(()) => {}
         Err(ServeError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
         Err(error) => debug!("a connection of listener {} ended: {error}", rules.number),
+    }
+}
+
+/// Shakes hands, then serves.
+async fn serve_tls(
+    broker: &Broker,
+    stream: TcpStream,
+    tls: &TlsServer,
+    mut peer: PeerInfo,
+    rules: &Rules,
+) -> Result<(), ServeError> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time");
+    let handshake = tokio::time::timeout(HANDSHAKE, tls.accept(stream));
+    let stream = handshake.await.map_err(late)??;
+    peer.identity = tls.identity(&stream)?;
+    serve(broker, stream, peer, rules).await
+}
+
+/// Serves a transport, as it is or as the one of a WebSocket.
+async fn serve<T>(
+    broker: &Broker,
+    mut stream: T,
+    peer: PeerInfo,
+    rules: &Rules,
+) -> Result<(), ServeError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    match rules.protocol {
+        Protocol::Mqtt => serve_connection(broker, stream, peer).await.map(drop),
+        Protocol::WebSockets => match websocket::answer(&mut stream, &rules.web).await? {
+            Answer::Over => Ok(()),
+            Answer::WebSocket(read) => {
+                let socket = WebSocket::new(stream, read, rules.max_message).await;
+                serve_connection(broker, socket, peer).await.map(drop)
+            }
+        },
     }
 }
 
@@ -211,8 +298,7 @@ fn limits(config: &Config, descriptors: usize) -> mqtt_broker_core::Config {
     let messages = &config.messages;
     let mut limits = mqtt_broker_core::Config::default();
     limits.max_connections = config.max_connections.unwrap_or(descriptors).min(descriptors);
-    // The fixed header and remaining length of the largest packet that the protocol has.
-    limits.max_packet = messages.max_packet.unwrap_or(268_435_455 + 5);
+    limits.max_packet = messages.max_packet.unwrap_or(LARGEST_PACKET);
     limits.max_inflight = messages
         .max_inflight
         .map_or(u16::MAX, |messages| u16::try_from(messages).unwrap_or(u16::MAX));

@@ -26,9 +26,10 @@ impl BrokerProcess {
     pub(crate) fn start_with_config(lines: &str) -> Self {
         Self::start_with(|port| {
             let file = scratch().join(format!("broker-{port}.conf"));
-            // As root, Mosquitto becomes a user that cannot read the files of the tests.
-            let user = if is_mosquitto() { "user root\n" } else { "" };
-            let text = format!("listener {port} 127.0.0.1\n{user}{lines}\n");
+            let text = match is_mosquitto() {
+                true => mosquitto_config(port, lines),
+                false => format!("listener {port} 127.0.0.1\n{lines}\n"),
+            };
             std::fs::write(&file, text).expect("the configuration can be written");
             vec!["-c".into(), file.to_str().expect("a path of this test is UTF-8").into()]
         })
@@ -114,8 +115,20 @@ impl Drop for BrokerProcess {
         } else {
             let _ = std::fs::remove_file(&self.log);
             let _ = std::fs::remove_file(self.log.with_extension("conf"));
+            let _ = std::fs::remove_file(self.log.with_extension("sock"));
         }
     }
+}
+
+/// What Mosquitto 2.0 needs in addition. As root it becomes a user that cannot read the files of the
+/// tests; and it does not start with a WebSocket listener alone.
+fn mosquitto_config(port: u16, lines: &str) -> String {
+    if lines.contains("protocol websockets") {
+        let socket = scratch().join(format!("broker-{port}.sock"));
+        let _ = std::fs::remove_file(&socket);
+        return format!("listener 0 {}\nlistener {port}\nuser root\n{lines}\n", socket.display());
+    }
+    format!("listener {port} 127.0.0.1\nuser root\n{lines}\n")
 }
 
 /// True when the tests run against the real Mosquitto.

@@ -10,6 +10,7 @@
 
 mod acl_files;
 mod broker_process;
+mod certificates;
 mod config_files;
 mod delivery;
 mod foreign;
@@ -24,4 +25,6 @@ mod process_life;
 mod program;
 mod rumqttc;
 mod sys;
+mod tls;
+mod websocket;
 mod wire;

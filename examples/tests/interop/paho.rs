@@ -27,6 +27,12 @@ fn paho_2_exchanges_messages() {
     exchange("paho-2");
 }
 
+#[test]
+fn paho_2_exchanges_messages_over_websocket() {
+    let broker = BrokerProcess::start_with_config("protocol websockets\nallow_anonymous true");
+    exchange_with("paho-2", &broker, &["websockets"]);
+}
+
 /// A publisher that sends a number each second and a subscriber that prints it.
 fn newcomer(environment: &str, version: &str) {
     let Some(python) = python(environment) else { return };
@@ -46,10 +52,14 @@ fn newcomer(environment: &str, version: &str) {
 }
 
 fn exchange(environment: &str) {
+    exchange_with(environment, &BrokerProcess::start(), &[]);
+}
+
+fn exchange_with(environment: &str, broker: &BrokerProcess, more: &[&str]) {
     let Some(python) = python(environment) else { return };
-    let broker = BrokerProcess::start();
     // paho 2 warns about the callbacks of paho 1, which this script uses with both.
-    let mut script = script(&python, "exchange.py", &broker);
+    let mut script = script(&python, "exchange.py", broker);
+    script.args(more);
     print!("{}", run(script.env("PYTHONWARNINGS", "ignore::DeprecationWarning")));
 }
 

@@ -1,4 +1,4 @@
-"""Checks what a broker does for paho-mqtt, 1.x or 2.x. Arguments: HOST PORT.
+"""Checks what a broker does for paho-mqtt, 1.x or 2.x. Arguments: HOST PORT [TRANSPORT].
 
 Prints "ok" and what was checked, a line each. An assertion that fails ends it with status 1.
 """
@@ -9,6 +9,7 @@ import sys
 import paho.mqtt.client as mqtt
 
 HOST, PORT = sys.argv[1], int(sys.argv[2])
+TRANSPORT = sys.argv[3] if len(sys.argv) > 3 else "tcp"
 DEADLINE = 30
 
 
@@ -16,9 +17,13 @@ def make_client(client_id, clean=True, protocol=mqtt.MQTTv311):
     """A client of either version of paho, with its messages and events in queues."""
     if hasattr(mqtt, "CallbackAPIVersion"):
         version = mqtt.CallbackAPIVersion.VERSION1
-        client = mqtt.Client(version, client_id, clean_session=clean, protocol=protocol)
+        client = mqtt.Client(
+            version, client_id, clean_session=clean, protocol=protocol, transport=TRANSPORT
+        )
     else:
-        client = mqtt.Client(client_id, clean_session=clean, protocol=protocol)
+        client = mqtt.Client(
+            client_id, clean_session=clean, protocol=protocol, transport=TRANSPORT
+        )
     client.messages = queue.Queue()
     client.connected = queue.Queue()
     client.granted = queue.Queue()
