@@ -12,7 +12,10 @@ use crate::router::{Group, Member, Route, Router};
 use crate::session::{Displaced, Ended, Outcome, Queued, Registry, Session};
 use crate::stats::{Counters, Tally};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
-use crate::{Closed, Config, Connection, Message, SessionInfo, Stats, TooManyConnections, Worker};
+use crate::{
+    Closed, Config, Connection, ConnectionError, Message, SessionInfo, Stats, TooManyConnections,
+    Worker,
+};
 
 /// The broker: a handle that is cheap to clone, and shared by all connections.
 ///
@@ -165,18 +168,17 @@ impl Broker {
         wakes.into_iter().for_each(std::task::Waker::wake);
     }
 
-    /// The counters and gauges.
+    /// The counters and gauges. It looks at every session, so ask some times a second at most.
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         let (retained, retained_bytes) = shared.retained.size();
         Stats {
             clients_connected: shared.connected.load(Ordering::Relaxed),
             clients_maximum: shared.connected_maximum.load(Ordering::Relaxed),
-            sessions: shared.registry.len() as u64,
             subscriptions: shared.router.len() as u64,
             retained: retained as u64,
             retained_bytes: retained_bytes as u64,
-            ..shared.counters.read()
+            ..shared.registry.count(shared.counters.read())
         }
     }
 
@@ -214,7 +216,7 @@ impl Shared {
             self.drop_message(publication, None, DropReason::RetainedFull, worker);
         }
         let mut routes = std::mem::take(&mut worker.routes);
-        self.router.routes(topic, &mut routes);
+        self.router.routes(topic, &mut routes, &mut worker.walk);
         for route in routes.drain(..) {
             match route {
                 Route::One { session, qos } => {
@@ -333,7 +335,7 @@ impl Shared {
         client: &Client,
         publication: &Publication<'_>,
         worker: &mut Worker,
-    ) {
+    ) -> Result<(), ConnectionError> {
         let publish = publication.publish();
         // What the broker says of itself is nobody else's to say.
         let permission = match publish.topic.as_bytes().starts_with(b"$SYS/") {
@@ -343,14 +345,18 @@ impl Shared {
         let published = match permission {
             Permission::Allow => self.route(publication, worker),
             Permission::Replace(message) => self.route(&Publication::from(&message), worker),
-            Permission::Deny => {
+            Permission::Deny | Permission::Disconnect => {
                 self.drop_message(publication, None, DropReason::NotAuthorized, worker);
-                return;
+                return match permission {
+                    Permission::Disconnect => Err(ConnectionError::NotAuthorized),
+                    _ => Ok(()),
+                };
             }
         };
         if self.interests.published {
             self.hooks.published(client, publish, published);
         }
+        Ok(())
     }
 
     /// Does what the end of an absent client's session left to do.
@@ -376,7 +382,8 @@ impl Shared {
         worker.wakes.extend(wakes);
         if let Some(will) = will {
             let publication = Publication::from(&will.message);
-            self.publish_from(&will.client, &publication, worker);
+            // There is no connection that could be ended for it.
+            let _ = self.publish_from(&will.client, &publication, worker);
             worker.congested.clear();
         }
     }

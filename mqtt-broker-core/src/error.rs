@@ -45,6 +45,9 @@ pub enum ConnectionError {
     #[error("the client does not read and its queue is full")]
     SlowReceiver,
 
+    /// [`Hooks::authorize_publish`](crate::Hooks::authorize_publish) said so.
+    #[error("not allowed to publish this")]
+    NotAuthorized,
     /// The CONNECT was answered with this code.
     #[error("refused with return code {}", *.0 as u8)]
     Refused(ConnectReturnCode),

@@ -113,8 +113,10 @@ pub struct Interests {
 pub enum Permission {
     /// It is routed as it is.
     Allow,
-    /// It is dropped.
+    /// It is dropped, and acknowledged as if it were not.
     Deny,
+    /// It is dropped, and the connection of its client ends.
+    Disconnect,
     /// This one is routed in its place; its QoS and RETAIN flag count.
     Replace(Message),
 }
@@ -177,6 +179,8 @@ pub struct Client {
 pub struct Login {
     /// Who asks.
     pub client: Client,
+    /// Whether the client sent no id and was given one.
+    pub id_was_given: bool,
     /// The password: any bytes.
     pub password: Option<Vec<u8>>,
     /// MQTT 3.1 or 3.1.1.

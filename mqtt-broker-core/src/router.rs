@@ -15,6 +15,7 @@ pub use group::SharedFilter;
 pub(crate) use group::{Group, Member};
 pub(crate) use subscribers::{ReceiverId, Route};
 use trie::Trie;
+pub(crate) use trie::Walk;
 
 /// The subscriptions, behind one lock that is never held with a session's.
 #[derive(Debug)]
@@ -62,8 +63,8 @@ impl Router {
     /// Appends the receivers of a topic to `routes`: each session once, at the highest QoS of its
     /// filters that match [MQTT-3.3.5-1], in the order in which the sessions were made; then the
     /// groups.
-    pub(crate) fn routes(&self, topic: TopicName<'_>, routes: &mut Vec<Route>) {
-        let lists = self.tables.read().trie.find(topic, routes);
+    pub(crate) fn routes(&self, topic: TopicName<'_>, routes: &mut Vec<Route>, walk: &mut Walk) {
+        let lists = self.tables.read().trie.find(topic, routes, walk);
         if lists > 1 {
             routes.sort_unstable_by_key(|route| (route.id(), std::cmp::Reverse(route.qos())));
             routes.dedup_by_key(|route| route.id());

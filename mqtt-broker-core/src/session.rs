@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
 
-use mqtt_codec::{ConnAck, Delivery, Packet, QoS, TopicFilterBuf, TopicNameBuf};
+use mqtt_codec::{ConnAck, Delivery, Packet, Publish, QoS, TopicFilterBuf, TopicNameBuf};
 
 use crate::config::Config;
 use crate::hooks::DropReason;
@@ -221,7 +221,7 @@ impl State {
     ) -> Outcome {
         let qos = publication.publish().qos().min(granted);
         if qos == QoS::AtMostOnce && self.is_connected() && !self.queue.holds_qos0() {
-            if self.outbox_is_full(config) {
+            if !self.outbox_takes(publication.publish(), config) {
                 return Outcome::Dropped(DropReason::OutboxFull);
             }
             publication.write_qos0(self.outbox.get_or_insert_with(|| worker.buffer()));
@@ -243,8 +243,7 @@ impl State {
         if self.link == Link::Ended {
             return Outcome::NotMeant;
         }
-        let may_send = self.is_connected() && self.queue.is_empty() && !self.outbox_is_full(config);
-        if may_send && self.window_takes(&queued.message) {
+        if self.queue.is_empty() && self.may_send(&queued.message, config) {
             self.send(queued, worker);
             return Outcome::Accepted;
         }
@@ -270,19 +269,19 @@ impl State {
 
     /// Sends what the window and the outbox have room for.
     pub(crate) fn pump(&mut self, config: &Config, worker: &mut Worker) {
-        while self.is_connected() && !self.outbox_is_full(config) {
-            let Some(next) = self.queue.front() else { return };
-            if !self.window_takes(&next.message) {
-                return;
-            }
-            if let Some(queued) = self.queue.pop() {
-                self.send(queued, worker);
-            }
+        while let Some(next) = self.queue.front()
+            && self.may_send(&next.message, config)
+            && let Some(queued) = self.queue.pop()
+        {
+            self.send(queued, worker);
         }
     }
 
-    fn window_takes(&self, message: &Message) -> bool {
-        message.qos() == QoS::AtMostOnce || self.sender.has_room()
+    /// Whether the client is there, and the window and the outbox have room.
+    fn may_send(&self, message: &Message, config: &Config) -> bool {
+        self.is_connected()
+            && (message.qos() == QoS::AtMostOnce || self.sender.has_room())
+            && self.outbox_takes(&message.publish(), config)
     }
 
     fn send(&mut self, queued: Queued, worker: &mut Worker) {
@@ -466,8 +465,14 @@ impl State {
         outbox < config.max_outbox_bytes / 2 && self.queue.is_empty()
     }
 
-    fn outbox_is_full(&self, config: &Config) -> bool {
-        self.outbox.as_ref().is_some_and(|outbox| outbox.len() >= config.max_outbox_bytes)
+    /// Whether the outbox has room for a message. An empty one takes a message of any size.
+    fn outbox_takes(&self, publish: &Publish<'_>, config: &Config) -> bool {
+        /// Fixed header, length of the topic and packet id, at most.
+        const OVERHEAD: usize = 9;
+        self.outbox.as_ref().is_none_or(|outbox| {
+            let size = OVERHEAD + publish.topic.as_bytes().len() + publish.payload.len();
+            outbox.is_empty() || outbox.len() + size <= config.max_outbox_bytes
+        })
     }
 
     /// Whether QoS 0 messages may wait at all.

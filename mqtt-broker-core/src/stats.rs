@@ -16,6 +16,12 @@ macro_rules! counters {
             pub clients_maximum: u64,
             /// Sessions, of connected and absent clients.
             pub sessions: u64,
+            /// Messages that wait behind windows or for absent clients.
+            pub queued: u64,
+            /// Their topics and payloads in bytes.
+            pub queued_bytes: u64,
+            /// QoS 1 and 2 messages that are sent and not through.
+            pub in_flight: u64,
             /// Subscriptions of all sessions.
             pub subscriptions: u64,
             /// Retained messages.

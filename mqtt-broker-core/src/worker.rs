@@ -1,6 +1,6 @@
 use std::task::Waker;
 
-use crate::router::Route;
+use crate::router::{Route, Walk};
 use crate::send_buffer::SendBuffer;
 use crate::session::Session;
 use crate::stats::{Counters, Tally};
@@ -15,6 +15,8 @@ use crate::sync::Arc;
 pub struct Worker {
     /// Receivers of the message at hand.
     pub(crate) routes: Vec<Route>,
+    /// For finding them.
+    pub(crate) walk: Walk,
     /// Receivers that want no more for now.
     pub(crate) congested: Vec<Arc<Session>>,
     /// Woken at the end of the batch, when no lock is held.

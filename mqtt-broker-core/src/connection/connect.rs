@@ -46,6 +46,7 @@ impl Connection {
         };
         let login = Box::new(Login {
             client,
+            id_was_given: given_id,
             password: connect.password().map(<[u8]>::to_vec),
             protocol: connect.protocol(),
             clean_session: connect.clean_session(),

@@ -35,7 +35,7 @@ impl Open {
             }
         };
         if is_new {
-            shared.publish_from(&self.client, &Publication::new(*publish), worker);
+            shared.publish_from(&self.client, &Publication::new(*publish), worker)?;
             self.hold(shared, worker, now);
         }
         if let Some(answer) = answer {

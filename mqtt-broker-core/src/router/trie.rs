@@ -54,17 +54,30 @@ impl Trie {
 
     /// Appends the subscribers of every matching filter, and tells how many filters matched: with
     /// one, no session is in there twice.
-    pub(crate) fn find(&self, topic: TopicName<'_>, routes: &mut Vec<Route>) -> usize {
+    pub(crate) fn find(
+        &self,
+        topic: TopicName<'_>,
+        routes: &mut Vec<Route>,
+        walk: &mut Walk,
+    ) -> usize {
         let mut lists = 0;
         if let Some(subscribers) = self.exact.get(topic.as_bytes()) {
             routes.extend_from_slice(subscribers.as_slice());
             lists = 1;
         }
         if !self.wild.is_empty() {
-            lists += self.wild.find(topic, routes);
+            lists += self.wild.find(topic, routes, walk);
         }
         lists
     }
+}
+
+/// The nodes whose path matches the levels of a topic so far, level by level: space that is used
+/// again for the next topic.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    reached: Vec<NodeId>,
+    next: Vec<NodeId>,
 }
 
 /// A level of a filter, as a number. `+` has one of its own; `#` is no node but a list at its
@@ -185,7 +198,7 @@ impl Wild {
         }
     }
 
-    fn find(&self, topic: TopicName<'_>, routes: &mut Vec<Route>) -> usize {
+    fn find(&self, topic: TopicName<'_>, routes: &mut Vec<Route>, walk: &mut Walk) -> usize {
         let mut lists = 0;
         let mut add = |list: &Subscribers| {
             routes.extend_from_slice(list.as_slice());
@@ -194,12 +207,12 @@ impl Wild {
         // A wildcard in the first level does not match a topic that begins with `$` [MQTT-4.7.2-1].
         let reserved = topic.as_bytes().first() == Some(&b'$');
 
-        // The nodes whose path matches the levels so far, level by level.
-        let mut reached = vec![ROOT];
-        let mut next = Vec::new();
+        let Walk { reached, next } = walk;
+        reached.clear();
+        reached.push(ROOT);
         for (depth, name) in topic.levels().enumerate() {
             let level = self.levels.id(name);
-            for &node in &reached {
+            for &node in &*reached {
                 let place = &self.nodes[node as usize];
                 let root_of_reserved = reserved && depth == 0;
                 if !root_of_reserved {
@@ -216,12 +229,12 @@ impl Wild {
                 }
             }
             reached.clear();
-            std::mem::swap(&mut reached, &mut next);
+            std::mem::swap(reached, next);
             if reached.is_empty() {
                 return lists;
             }
         }
-        for &node in &reached {
+        for &node in &*reached {
             // `sport/#` matches `sport` as well (4.7.1.2).
             add(&self.nodes[node as usize].here);
             add(&self.nodes[node as usize].below);

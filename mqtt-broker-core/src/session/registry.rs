@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 use super::{Link, Queued, Session, State, Subscription, Will};
 use crate::router::ReceiverId;
 use crate::sync::{Arc, Mutex};
-use crate::{Closed, Config, SessionInfo};
+use crate::{Closed, Config, SessionInfo, Stats};
 
 /// The sessions of a broker, by client id. Its lock comes before a session's.
 #[derive(Debug)]
@@ -199,8 +199,16 @@ impl Registry {
         wakes
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.sessions.lock().by_client_id.len()
+    /// Adds up what the sessions hold.
+    pub(crate) fn count(&self, mut stats: Stats) -> Stats {
+        for ByClientId(session) in &self.sessions.lock().by_client_id {
+            let state = session.lock();
+            stats.sessions += 1;
+            stats.queued += state.queue.len() as u64;
+            stats.queued_bytes += state.queue.bytes() as u64;
+            stats.in_flight += state.sender.in_flight() as u64;
+        }
+        stats
     }
 }
 

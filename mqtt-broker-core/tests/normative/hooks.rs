@@ -169,6 +169,7 @@ impl Hooks for Rules {
 
     fn authorize_publish(&self, _: &Client, publish: &Publish<'_>) -> Permission {
         match publish.payload {
+            b"never" => Permission::Disconnect,
             b"raw" => {
                 let topic = TopicName::new("cooked").unwrap();
                 Permission::Replace(Message::new(topic, b"done", QoS::AtLeastOnce).unwrap())
@@ -213,6 +214,8 @@ fn hooks_can_replace_messages_and_rule_deliveries() {
             "p meat: 2, 0",
         ]
     );
+    publisher.send(&publish(0x32, "t", 9, "never"));
+    assert_eq!(publisher.expect_end(), Err(ConnectionError::NotAuthorized));
     // Rules hold for what is retained as well.
     worker.ask(&subscribe(1, &[("secret/+", 0)]), &suback(1, &[0]));
     chief.send(&subscribe(1, &[("secret/+", 0)]));
@@ -232,6 +235,8 @@ fn sessions_can_be_looked_at() {
     assert_eq!(a.subscriptions, [("t/#".parse().unwrap(), QoS::ExactlyOnce)]);
     assert_eq!((a.queued, a.queued_bytes, a.in_flight, a.unsent_bytes), (1, 6, 1, 10));
     assert_eq!((p.client_id.as_str(), p.is_clean, p.unreleased), ("p", true, 1));
+    let stats = world.broker.stats();
+    assert_eq!((stats.queued, stats.queued_bytes, stats.in_flight), (1, 6, 1));
     client.cut();
     let a = world.broker.sessions().remove(0);
     assert_eq!((a.is_connected, a.queued, a.in_flight, a.unsent_bytes), (false, 1, 1, 0));

@@ -72,7 +72,7 @@ fn a_queue_is_bounded_in_bytes_but_takes_one_message_of_any_size() {
 
 #[test]
 fn qos_0_is_dropped_when_a_client_does_not_take_it() {
-    let world = World::with(|config| config.max_outbox_bytes = 1000);
+    let world = World::with(|config| config.max_outbox_bytes = 1005);
     let mut slow = world.subscriber("slow", "t", 0);
     let mut quick = world.subscriber("quick", "t", 0);
     let mut publisher = world.client("p");
