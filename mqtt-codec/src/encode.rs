@@ -4,8 +4,8 @@ use bytes::BufMut;
 use crate::packet::connect::{ConnectFlags, Form as ConnectForm};
 use crate::packet::{suback, subscribe, unsubscribe};
 use crate::{
-    Ack, BufferTooSmall, ConnAck, Connect, EncodeError, MAX_PACKET, Packet, PacketType, Publish,
-    SubAck, Subscribe, Unsubscribe,
+    Ack, BufferTooSmall, ConnAck, Connect, EncodeError, MAX_PACKET, Packet, PacketType, Protocol,
+    Publish, SubAck, Subscribe, Unsubscribe,
 };
 
 /// The longest remaining length (section 2.2.3).
@@ -38,7 +38,7 @@ impl Sink for SliceSink<'_> {
     }
 }
 
-/// Copies of 8 to 32 bytes, such as topics, as two overlapping copies of fixed size: a call of
+/// Copies of 8 to 64 bytes, such as topics, as two overlapping copies of fixed size: a call of
 /// `memcpy` takes longer than the copy.
 #[inline(always)]
 fn copy(to: &mut [u8], from: &[u8]) {
@@ -204,7 +204,7 @@ fn put_publish_head(publish: &Publish<'_>, remaining: usize, sink: &mut impl Sin
 
 impl Encode for Connect<'_> {
     fn remaining_len(&self) -> usize {
-        let header = |protocol: crate::Protocol| 2 + protocol.name().len() + 4;
+        let header = |protocol: Protocol| 2 + protocol.name().len() + 4;
         match &self.0 {
             ConnectForm::Wire(wire) => header(wire.protocol) + wire.payload.len(),
             ConnectForm::Fields(fields) => {
@@ -226,9 +226,12 @@ impl Encode for Connect<'_> {
             ConnectForm::Fields(fields) => fields.flags(),
         };
         put_header(PacketType::Connect.first_byte(), remaining, sink);
-        put_field(self.protocol().name().as_bytes(), sink);
+        match self.protocol() {
+            Protocol::V310 => sink.put_array(*b"\0\x06MQIsdp\x03"),
+            Protocol::V311 => sink.put_array(*b"\0\x04MQTT\x04"),
+        }
         let [high, low] = self.keep_alive().to_be_bytes();
-        sink.put_array([self.protocol().level(), flags, high, low]);
+        sink.put_array([flags, high, low]);
         match &self.0 {
             ConnectForm::Wire(wire) => sink.put(wire.payload),
             ConnectForm::Fields(fields) => {
@@ -332,6 +335,12 @@ impl Encode for [u8; 2] {
     }
 }
 
+/// The packets of which a connection has few, out of the way of the others.
+#[inline(never)]
+fn rare_to_slice(packet: &impl Encode, dst: &mut [u8]) -> Result<usize, BufferTooSmall> {
+    packet.write_to_slice(dst)
+}
+
 /// Calls a method of [`Encode`] on whatever the packet is.
 macro_rules! encode {
     ($packet:expr, $encoded:ident => $call:expr) => {
@@ -379,7 +388,13 @@ impl Packet<'_> {
     /// If a PUBLISH is longer than [`MAX_PACKET`], as [`Publish::encode_to_slice`].
     #[inline]
     pub fn encode_to_slice(&self, dst: &mut [u8]) -> Result<usize, BufferTooSmall> {
-        encode!(self, packet => packet.write_to_slice(dst))
+        match self {
+            Self::Connect(packet) => rare_to_slice(packet, dst),
+            Self::Subscribe(packet) => rare_to_slice(packet, dst),
+            Self::SubAck(packet) => rare_to_slice(packet, dst),
+            Self::Unsubscribe(packet) => rare_to_slice(packet, dst),
+            _ => encode!(self, packet => packet.write_to_slice(dst)),
+        }
     }
 
     /// Appends the packet to `dst`: `Vec<u8>`, `BytesMut` or another buffer that has room or grows.

@@ -27,7 +27,7 @@ fn encode<'a>(packet: impl Into<Packet<'a>>) -> Vec<u8> {
 }
 
 fn repeat(packet: &[u8]) -> Vec<u8> {
-    packet.repeat((STREAM_BYTES / packet.len()).max(8))
+    packet.repeat((STREAM_BYTES / packet.len()).max(32))
 }
 
 fn publish(topic: usize, payload: usize, qos: QoS) -> Vec<u8> {
