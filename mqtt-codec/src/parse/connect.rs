@@ -1,13 +1,13 @@
-use nom::number::complete::{be_u8, be_u16};
-
-use super::{Parsed, field, finish, reject, text, topic_name};
+use super::{Parsed, field, finish, split_field, text, topic_name};
 use crate::packet::connect::{Connect, ConnectFlags, Form, Wire};
-use crate::{DecodeError, Protocol};
+use crate::{DecodeError, Protocol, QoS, Text};
 
 pub(crate) fn connect(body: &[u8]) -> Result<Connect<'_>, DecodeError> {
-    let (wire, empty_id) = finish(packet(body))?;
+    let wire = variable_header(body)?;
+    let client_id = finish(payload(wire.flags, wire.payload))?;
     // Last, so that this error, which the server answers, is not said of a malformed packet.
-    if empty_id && !wire.protocol.allows_empty_id(wire.flags.clean_session()) {
+    if client_id.as_bytes().is_empty() && !wire.protocol.allows_empty_id(wire.flags.clean_session())
+    {
         return Err(DecodeError::EmptyClientId);
     }
     Ok(Connect(Form::Wire(wire)))
@@ -16,13 +16,12 @@ pub(crate) fn connect(body: &[u8]) -> Result<Connect<'_>, DecodeError> {
 /// As [`connect`] for a body that was checked before.
 #[cfg(feature = "alloc")]
 pub(crate) fn checked_connect(body: &[u8]) -> Result<Connect<'_>, DecodeError> {
-    finish(variable_header(body).map(|(_, wire)| (&[][..], Connect(Form::Wire(wire)))))
+    Ok(Connect(Form::Wire(variable_header(body)?)))
 }
 
+/// The payload (section 3.1.3), of which the client id decides one thing more.
 #[inline(always)]
-fn packet(body: &[u8]) -> Parsed<'_, (Wire<'_>, bool)> {
-    let (input, wire) = variable_header(body)?;
-    let flags = wire.flags;
+fn payload(flags: ConnectFlags, input: &[u8]) -> Parsed<'_, Text<'_>> {
     let (mut input, client_id) = text(input)?;
     if flags.will() {
         (input, _) = topic_name(input)?;
@@ -34,35 +33,34 @@ fn packet(body: &[u8]) -> Parsed<'_, (Wire<'_>, bool)> {
     if flags.password() {
         (input, _) = field(input)?;
     }
-    Ok((input, (wire, client_id.as_bytes().is_empty())))
+    Ok((input, client_id))
 }
 
-/// The variable header (section 3.1.2); gives back the payload as input and as part of the value.
+/// The variable header (section 3.1.2), and the payload as it is.
 #[inline(always)]
-fn variable_header(body: &[u8]) -> Parsed<'_, Wire<'_>> {
-    let (protocol, input) = match body {
+fn variable_header(body: &[u8]) -> Result<Wire<'_>, DecodeError> {
+    let (protocol, rest) = match body {
         [0, 4, b'M', b'Q', b'T', b'T', 4, rest @ ..] => (Protocol::V311, rest),
         [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', 3, rest @ ..] => (Protocol::V310, rest),
-        _ => return other_protocol(body),
+        _ => return Err(other_protocol(body)),
     };
-    let (input, flags) = be_u8(input)?;
-    let flags = ConnectFlags(flags);
-    if let Err(error) = check_flags(flags) {
-        return reject(error);
-    }
-    let (payload, keep_alive) = be_u16(input)?;
-    Ok((payload, Wire { protocol, flags, keep_alive, payload }))
+    let [flags, high, low, payload @ ..] = rest else {
+        return Err(DecodeError::Truncated);
+    };
+    let flags = ConnectFlags(*flags);
+    check_flags(flags)?;
+    let keep_alive = u16::from_be_bytes([*high, *low]);
+    Ok(Wire { protocol, flags, keep_alive, payload })
 }
 
 /// What is wrong with the protocol name or level.
 #[cold]
-fn other_protocol(body: &[u8]) -> Parsed<'_, Wire<'_>> {
-    let (input, name) = field(body)?;
-    if !matches!(name, b"MQTT" | b"MQIsdp") {
-        return reject(DecodeError::ProtocolName);
+fn other_protocol(body: &[u8]) -> DecodeError {
+    match split_field(body) {
+        None | Some((b"MQTT" | b"MQIsdp", [])) => DecodeError::Truncated,
+        Some((b"MQTT" | b"MQIsdp", [level, ..])) => DecodeError::UnsupportedProtocolLevel(*level),
+        Some(_) => DecodeError::ProtocolName,
     }
-    let (_, level) = be_u8(input)?;
-    reject(DecodeError::UnsupportedProtocolLevel(level))
 }
 
 /// Section 3.1.2.3.
@@ -73,7 +71,7 @@ fn check_flags(flags: ConnectFlags) -> Result<(), DecodeError> {
     }
     match flags.will_qos() {
         None => return Err(DecodeError::WillQos),
-        Some(qos) if !flags.will() && qos != crate::QoS::AtMostOnce => {
+        Some(qos) if !flags.will() && qos != QoS::AtMostOnce => {
             return Err(DecodeError::WillQosWithoutWill);
         }
         Some(_) => {}

@@ -136,10 +136,12 @@ impl Codec for Vectored {
             // The second clone of `Bytes` is the cheap one.
             payloads.extend(messages.iter().map(|(_, payload)| payload.clone()));
             payloads.clear();
-            let mut heads = BytesMut::with_capacity(64 * messages.len());
+            let mut heads = vec![0; 64 * messages.len()];
             meter.measure(|| {
+                let mut rest = &mut heads[..];
                 for (publish, payload) in &messages {
-                    publish.encode_head(&mut heads);
+                    let length = publish.encode_head_to_slice(rest).unwrap();
+                    rest = &mut rest[length..];
                     payloads.push(payload.clone());
                 }
                 messages.len()
