@@ -135,7 +135,7 @@ impl Driver {
     }
 
     /// Serves one connection until it ends. An error says why, and whether the broker had accepted
-    /// it; no error is the end of the client.
+    /// it and its subscriptions; no error is the end of the client.
     async fn serve(
         &mut self,
         mut transport: Box<dyn Transport>,
@@ -147,7 +147,7 @@ impl Driver {
         self.out.clear();
         let result = std::future::poll_fn(|cx| self.poll(&mut *transport, cx)).await;
         let was_connected = self.shared.with(|state| {
-            let was_connected = state.machine.is_connected();
+            let was_connected = state.machine.is_restored();
             state.machine.handle_close();
             was_connected
         });

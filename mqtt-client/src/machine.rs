@@ -7,6 +7,8 @@ mod input;
 mod keep_alive;
 mod ledger;
 mod queue;
+#[cfg(test)]
+mod simulation;
 mod subscriptions;
 
 use std::collections::VecDeque;
@@ -214,6 +216,11 @@ impl Machine {
         if matches!(self.stage, Stage::Connected { .. }) {
             self.counters.disconnections += 1;
         }
+        if matches!(self.stage, Stage::Connecting { .. }) {
+            // The CONNACK that was lost may have said that the session was too, and what the next
+            // one says of is then a new one.
+            self.knows_session = false;
+        }
         self.stage = Stage::Disconnected;
         self.is_restored = false;
         self.tail = Vec::new();
@@ -342,6 +349,11 @@ impl Machine {
 
     pub(crate) fn is_connected(&self) -> bool {
         matches!(self.stage, Stage::Connected { .. })
+    }
+
+    /// Whether the broker has answered CONNECT and the subscriptions.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.is_restored
     }
 
     /// Whether DISCONNECT was handed out, so that the transport is to be closed when it is written.

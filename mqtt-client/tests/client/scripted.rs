@@ -2,22 +2,13 @@
 
 use std::time::Duration;
 
-use crate::support::scripted;
+use crate::support::{QUICK, scripted};
 use mqtt_client::{
-    ConnectReturnCode, ConnectionError, Delivered, Publish, QoS, Reconnect, SubscribeError,
-    Undelivered,
+    ConnectReturnCode, ConnectionError, Delivered, Publish, QoS, SubscribeError, Undelivered,
 };
 
 /// CONNECT with client id `c`, clean session, keep alive 60.
 const CONNECT: &[u8] = b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01c";
-
-const QUICK: Reconnect = Reconnect {
-    min: Duration::from_millis(10),
-    max: Duration::from_millis(50),
-    stable: Duration::from_secs(10),
-    give_up_after: None,
-    retry_refused: true,
-};
 
 // MQTT-3.1.0-1
 #[tokio::test(start_paused = true)]

@@ -7,12 +7,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mqtt_broker_core::{Broker, PeerInfo, serve_connection};
-use mqtt_client::{Builder, Client};
+use mqtt_client::{Builder, Client, QoS, Reconnect};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
 
 /// Nothing here takes longer unless it hangs.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Delays that a test can wait for.
+pub(crate) const QUICK: Reconnect = Reconnect {
+    min: Duration::from_millis(1),
+    max: Duration::from_millis(5),
+    stable: Duration::from_secs(10),
+    give_up_after: None,
+    retry_refused: true,
+};
 
 /// The broker's ends of the connections that a client opens.
 pub(crate) struct Listener(mpsc::UnboundedReceiver<DuplexStream>);
@@ -94,6 +103,23 @@ impl Peer {
         packet
     }
 
+    /// SUBSCRIBE of one filter, and SUBACK.
+    pub(crate) async fn grant(&mut self, filter: &str, id: u8, qos: QoS) {
+        let len = filter.len() as u8;
+        let head = [0x82, 5 + len, 0, id, 0, len];
+        self.expect(&[&head, filter.as_bytes(), &[qos.into()]].concat()).await;
+        self.send(&[0x90, 3, 0, id, qos.into()]).await;
+    }
+
+    /// Nothing comes for a while.
+    pub(crate) async fn expect_silence(&mut self) {
+        let mut byte = [0];
+        let read = self.io.read(&mut byte);
+        if let Ok(read) = tokio::time::timeout(Duration::from_millis(20), read).await {
+            panic!("{read:?} {byte:02x?} instead of silence");
+        }
+    }
+
     /// The client closes the connection, and sends nothing before.
     pub(crate) async fn expect_end(&mut self) {
         let mut rest = Vec::new();
@@ -120,18 +146,20 @@ impl Wire {
         let wire = self.clone();
         Client::builder("mqtt://wire").client_id(id).connector(move |_| {
             let wire = wire.clone();
-            async move {
-                let (near, far) = duplex(64 << 10);
-                let broker = wire.broker.clone();
-                let serving = tokio::spawn(async move {
-                    let peer =
-                        PeerInfo::from("127.0.0.1:1".parse::<std::net::SocketAddr>().unwrap());
-                    let _ = serve_connection(&broker, far, peer).await;
-                });
-                wire.tasks.lock().unwrap().push_back(serving);
-                Ok(near)
-            }
+            async move { Ok(wire.connect()) }
         })
+    }
+
+    /// A connection to the broker.
+    pub(crate) fn connect(&self) -> DuplexStream {
+        let (near, far) = duplex(64 << 10);
+        let broker = self.broker.clone();
+        let serving = tokio::spawn(async move {
+            let peer = PeerInfo::from("127.0.0.1:1".parse::<std::net::SocketAddr>().unwrap());
+            let _ = serve_connection(&broker, far, peer).await;
+        });
+        self.tasks.lock().unwrap().push_back(serving);
+        near
     }
 
     /// Cuts every connection, without a word.

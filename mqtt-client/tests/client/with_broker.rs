@@ -2,17 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{SOON, Wire};
+use crate::support::{QUICK, SOON, Wire};
 use mqtt_broker_core::{Broker, Config};
-use mqtt_client::{Publish, QoS, Reconnect};
-
-const QUICK: Reconnect = Reconnect {
-    min: Duration::from_millis(1),
-    max: Duration::from_millis(5),
-    stable: Duration::from_secs(10),
-    give_up_after: None,
-    retry_refused: true,
-};
+use mqtt_client::{Publish, QoS};
 
 #[tokio::test]
 async fn messages_of_every_qos_come_through_a_broker() {
