@@ -239,13 +239,13 @@ fn incomplete(buf: &[u8], max_packet: usize) -> Result<usize, DecodeError> {
     }
 }
 
+/// Whether a packet can begin with this byte: for all but PUBLISH there is one a type.
 const fn is_first_byte(first: u8) -> bool {
-    matches!(first, 0x30..=0x35 | 0x3A..=0x3D)
-        || (first >> 4 != 3
-            && match PacketType::from_first_byte(first) {
-                Some(packet) => packet.first_byte() == first,
-                None => false,
-            })
+    match PacketType::from_first_byte(first) {
+        Some(PacketType::Publish) => matches!(first, 0x30..=0x35 | 0x3A..=0x3D),
+        Some(packet) => packet.first_byte() == first,
+        None => false,
+    }
 }
 
 #[cold]
