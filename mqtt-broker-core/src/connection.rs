@@ -26,6 +26,10 @@ const KEEP_TAIL: usize = 1 << 10;
 /// the largest window of QoS 1 and 2 messages can have to wait for at once.
 const MAX_REPLIES: usize = 256 << 10;
 
+/// What is due later than this is never due. A timeout of [`Duration::MAX`] is a way to say so, and
+/// no clock shows that time.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 /// The state machine of one connection, owned by whoever owns the transport.
 ///
 /// Push in what the transport gives ([`handle_input`](Self::handle_input)) and the time
@@ -76,6 +80,8 @@ struct Open {
     held: Option<Held>,
     /// Subscriptions have retained messages to come.
     is_replaying: bool,
+    /// SUBACKs wait in an outbox that is full.
+    is_choked: bool,
 }
 
 /// Acknowledgements and other answers, written with the next batch.
@@ -110,7 +116,7 @@ pub enum Transmit {
 
 impl Connection {
     pub(crate) fn new(broker: Broker, peer: PeerInfo, now: Instant) -> Self {
-        let deadline = now + broker.config().connect_timeout;
+        let deadline = after(now, broker.config().connect_timeout);
         Self {
             broker,
             stage: Stage::Connecting { deadline },
@@ -180,7 +186,8 @@ impl Connection {
     /// client's messages has no room, and while the client does not take its answers: the
     /// transport's own flow control then holds it back. Ask again after every other call; the task is woken when it changes.
     pub fn wants_input(&self) -> bool {
-        self.takes_packets() && self.replies.len() < MAX_REPLIES
+        let is_choked = matches!(&self.stage, Stage::Open(open) if open.is_choked);
+        self.takes_packets() && !is_choked && self.replies.len() < MAX_REPLIES
     }
 
     /// What to do with the transport. Pending leaves the task's waker where messages come in.
@@ -394,6 +401,7 @@ impl Connection {
                 self.close(ending, worker, self.last_input);
             } else if let Some(mut outbox) = state.take_outbox(&shared.config, worker) {
                 state.release(&shared.config, &mut worker.wakes);
+                open.is_choked = false;
                 if let Some(mut replies) = self.replies.take() {
                     outbox.append_all(&mut replies);
                     worker.recycle(replies);
@@ -513,6 +521,11 @@ impl Open {
             cx.waker().wake_by_ref();
         }
     }
+}
+
+/// The time after `now` by a time of the configuration, however long.
+fn after(now: Instant, time: Duration) -> Instant {
+    now + time.min(NEVER)
 }
 
 impl Replies {

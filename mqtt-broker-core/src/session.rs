@@ -475,6 +475,11 @@ impl State {
         })
     }
 
+    /// Whether more should wait until the client has taken what there is.
+    pub(crate) fn outbox_is_full(&self, config: &Config) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| outbox.len() >= config.max_outbox_bytes)
+    }
+
     /// Whether QoS 0 messages may wait at all.
     fn queues_qos0(&self, config: &Config) -> bool {
         match self.link {

@@ -114,6 +114,7 @@ impl Connection {
             silence: (keep_alive > 0).then(|| Duration::from_secs(keep_alive.into()) * 3 / 2),
             held: None,
             is_replaying: opened.present,
+            is_choked: false,
         }));
         Ok(())
     }

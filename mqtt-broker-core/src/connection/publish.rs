@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use mqtt_codec::{Delivery, Packet, PacketId, PacketType, Publish};
 
-use super::{Held, Open, Replies};
+use super::{Held, Open, Replies, after};
 use crate::broker::Shared;
 use crate::publication::Publication;
 use crate::qos::Seen;
@@ -79,7 +79,7 @@ impl Open {
             state.is_held = true;
             state.release(&shared.config, &mut worker.wakes);
         }
-        self.held = Some(Held { receivers, until: now + shared.config.congestion_timeout });
+        self.held = Some(Held { receivers, until: after(now, shared.config.congestion_timeout) });
     }
 
     /// Reads the client again. Receivers that had their time and still have no room are

@@ -31,11 +31,13 @@ impl Open {
                 None => SubscribeReturnCode::Failure,
             })
             .collect();
+        let is_choked;
         {
             let Some(mut state) = self.lock() else { return };
             if let Ok(suback) = SubAck::new(subscribe.packet_id(), &codes) {
                 state.write(&Packet::SubAck(suback), worker);
             }
+            is_choked = state.outbox_is_full(&shared.config);
             for replay in replays {
                 // A filter that is subscribed to again begins again.
                 state.replays.retain(|old| old.filter != replay.filter);
@@ -43,6 +45,7 @@ impl Open {
             }
         }
         self.is_replaying = true;
+        self.is_choked = is_choked;
     }
 
     /// Adds a subscription or changes its QoS [MQTT-3.8.4-3]. `None` when it is refused.

@@ -174,6 +174,43 @@ fn answers_that_are_not_taken_stop_the_reading() {
     assert!(client.wants_input());
 }
 
+// A flood of SUBSCRIBE by a client that does not read filled the memory with SUBACKs.
+#[test]
+fn subacks_that_are_not_taken_stop_the_reading() {
+    let world = World::new();
+    let mut client = world.client("a");
+    let mut sent = 0;
+    while client.wants_input() {
+        client.send(&subscribe(9, &[("t", 1)]).repeat(1000));
+        sent += 1000;
+        assert!(sent < 1_000_000);
+    }
+    client.expect(&[&suback(9, &[1]).repeat(sent)]);
+    assert!(client.wants_input());
+}
+
+// A time that no clock shows panicked.
+#[test]
+fn a_timeout_may_be_as_long_as_never() {
+    let world = World::with(|config| {
+        config.connect_timeout = Duration::MAX;
+        config.congestion_timeout = Duration::MAX;
+        config.session_expiry = Some(Duration::MAX);
+        config.max_inflight = 1;
+        config.max_queued_messages = 1;
+    });
+    let mut slow = world.kept("slow", false);
+    slow.subscribe("t", 1);
+    let mut publisher = world.client("p");
+    publisher.send(&publish(0x32, "t", 1, "x").repeat(3));
+    assert!(!publisher.wants_input());
+    world.pass(Duration::from_secs(365 * 24 * 3600));
+    publisher.received();
+    assert!(!publisher.wants_input());
+    slow.cut();
+    assert_eq!(world.broker.sweep(world.now()), None);
+}
+
 // MQTT-4.3.3-2
 #[test]
 fn qos_2_messages_without_pubrel_are_bounded() {
