@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use mqtt_codec::{Frame, Packet, PacketType, decode, frame};
+use mqtt_codec::{ConnAck, Frame, Packet, PacketType, decode, frame};
 
 use crate::broker::Shared;
 use crate::hooks::{Admission, Client, Login, PeerInfo};
@@ -75,6 +75,8 @@ struct Open {
     /// Our mark on the session.
     epoch: u64,
     client: Arc<Client>,
+    /// Until it is on its way to the transport.
+    connack: Option<ConnAck>,
     /// One and a half keep alives; `None` for none.
     silence: Option<Duration>,
     held: Option<Held>,
@@ -402,6 +404,7 @@ impl Connection {
             } else if let Some(mut outbox) = state.take_outbox(&shared.config, worker) {
                 state.release(&shared.config, &mut worker.wakes);
                 open.is_choked = false;
+                open.connack = None;
                 if let Some(mut replies) = self.replies.take() {
                     outbox.append_all(&mut replies);
                     worker.recycle(replies);
@@ -433,6 +436,14 @@ impl Connection {
         self.tail = Vec::new();
         self.event = None;
         let Stage::Open(mut open) = stage else { return };
+        if let Some(connack) = open.connack {
+            // It is lost with the session's outbox, and is first whatever follows [MQTT-3.2.0-1].
+            let others = self.replies.take();
+            self.replies.push(&connack.into(), worker);
+            if let (Some(replies), Some(mut others)) = (&mut self.replies.buffer, others) {
+                replies.append_all(&mut others);
+            }
+        }
         let shared = self.broker.shared();
         open.release(shared, worker, false);
         if let Some(mut displaced) = shared.registry.close(&open.session, open.epoch, now) {

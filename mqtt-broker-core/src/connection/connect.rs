@@ -92,6 +92,8 @@ impl Connection {
         };
         // Before the new connection begins: the old one's will may be meant for it.
         shared.settle(opened.displaced, worker);
+        let connack =
+            ConnAck { session_present: opened.present, code: ConnectReturnCode::Accepted };
         {
             let mut state = opened.session.lock();
             if state.epoch != opened.epoch || state.is_ended() {
@@ -101,8 +103,6 @@ impl Connection {
             let owner = Arc::clone(&client);
             state.will = will.map(|message| Box::new(Will { message, client: owner }));
             state.owner = Some(Arc::clone(&client));
-            let connack =
-                ConnAck { session_present: opened.present, code: ConnectReturnCode::Accepted };
             state.attach(connack, &shared.config, worker);
         }
         shared.count_connected();
@@ -111,6 +111,7 @@ impl Connection {
             session: opened.session,
             epoch: opened.epoch,
             client,
+            connack: Some(connack),
             silence: (keep_alive > 0).then(|| Duration::from_secs(keep_alive.into()) * 3 / 2),
             held: None,
             is_replaying: opened.present,

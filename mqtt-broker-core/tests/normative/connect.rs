@@ -179,6 +179,21 @@ fn nothing_behind_a_refused_connect_is_processed() {
     watcher.expect_nothing();
 }
 
+// MQTT-3.2.0-1. The PUBACK came alone.
+#[test]
+fn a_client_that_says_everything_at_once_gets_connack_first() {
+    let world = World::new();
+    let mut client = world.open();
+    let all = [connect(CLEAN, 0, &[b"a"]), publish(0x32, "t", 1, "x"), DISCONNECT.to_vec()];
+    client.send(&all.concat());
+    client.expect_last(&[&connack(false, 0), &puback(1)]).unwrap();
+
+    let mut old = world.connecting("a", CLEAN);
+    old.send(PINGREQ);
+    let _new = world.client("a");
+    assert_eq!(old.expect_last(&[&connack(false, 0), PINGRESP]), Ok(Closed::TakenOver));
+}
+
 // MQTT-3.2.0-1
 #[test]
 fn connack_comes_before_what_waited_and_what_is_retained() {
