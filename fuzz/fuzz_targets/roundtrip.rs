@@ -80,7 +80,10 @@ fn check(packet: Packet<'_>) {
             sent.encode(&mut expected);
             message.encode(sent.delivery, retain, &mut out);
             assert_eq!(out, expected);
-            assert_eq!(message.encode_to_slice(sent.delivery, retain, &mut out), Ok(expected.len()));
+            assert_eq!(
+                message.encode_to_slice(sent.delivery, retain, &mut out),
+                Ok(expected.len())
+            );
             assert_eq!(out, expected);
             assert_eq!(message.encoded_len(sent.qos()), out.len());
         }

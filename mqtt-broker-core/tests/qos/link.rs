@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use mqtt_broker_core::qos::{Abandoned, AckedQoS, Receiver, Seen, Sender, Unfinished, WrongAck};
-use mqtt_codec::PacketId;
+use mqtt_codec::{Ack, PacketId};
 
 /// Number of a message in the order of first sending.
-type Item = usize;
+pub(crate) type Item = usize;
 
 /// What an id is used for, as the sending end has to see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,19 +23,12 @@ enum Packet {
     PubRel(PacketId),
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Answer {
-    PubAck(PacketId),
-    PubRec(PacketId),
-    PubComp(PacketId),
-}
-
 /// The two ends, what is on the way between them, and what is known of both.
 pub(crate) struct Link {
     sender: Sender<Item>,
     receiver: Receiver,
     to_receiver: VecDeque<Packet>,
-    to_sender: VecDeque<Answer>,
+    to_sender: VecDeque<Ack>,
     window: usize,
     /// The ids in use.
     in_use: BTreeMap<PacketId, Use>,
@@ -45,15 +38,20 @@ pub(crate) struct Link {
     messages: Vec<(AckedQoS, usize)>,
 }
 
+/// A sending end whose next id comes after `used` others.
+pub(crate) fn sender(window: u16, used: u16) -> Sender<Item> {
+    let mut sender = Sender::new(window);
+    for _ in 0..used {
+        let id = sender.reserve().unwrap();
+        assert!(sender.release(id));
+    }
+    sender
+}
+
 impl Link {
-    /// A new session whose sending end allows `window` messages in flight, and whose first id comes
-    /// after `used` others.
-    pub(crate) fn new(window: u16, used: u16) -> Self {
-        let mut sender = Sender::new(window);
-        for _ in 0..used {
-            let id = sender.reserve().unwrap();
-            assert!(sender.release(id));
-        }
+    /// A link with a sending end of this window, on which nothing is unfinished.
+    pub(crate) fn new(sender: Sender<Item>, window: u16) -> Self {
+        assert!(sender.is_empty());
         Self {
             sender,
             // What the window bounds at one end needs no more room at the other.
@@ -133,18 +131,18 @@ impl Link {
             let answer = match packet {
                 Packet::Publish { id, qos: AckedQoS::AtLeastOnce, item } => {
                     self.deliver(item);
-                    Answer::PubAck(id)
+                    Ack::PubAck(id)
                 }
                 Packet::Publish { id, qos: AckedQoS::ExactlyOnce, item } => {
                     match self.receiver.handle_publish(id).expect("the window bounds this") {
                         Seen::First => self.deliver(item),
                         Seen::Again => assert_eq!(self.messages[item].1, 1),
                     }
-                    Answer::PubRec(id)
+                    Ack::PubRec(id)
                 }
                 Packet::PubRel(id) => {
                     self.receiver.handle_pubrel(id);
-                    Answer::PubComp(id)
+                    Ack::PubComp(id)
                 }
             };
             self.to_sender.push_back(answer);
@@ -161,7 +159,7 @@ impl Link {
         for _ in 0..count {
             let Some(answer) = self.to_sender.pop_front() else { return };
             match answer {
-                Answer::PubAck(id) => {
+                Ack::PubAck(id) => {
                     let item = self.sender.handle_puback(id).unwrap();
                     assert_eq!(item.is_some(), self.in_use.contains_key(&id));
                     if let Some(item) = item {
@@ -169,7 +167,7 @@ impl Link {
                         self.free(id);
                     }
                 }
-                Answer::PubRec(id) => {
+                Ack::PubRec(id) => {
                     let item = self.sender.handle_pubrec(id).unwrap();
                     match item {
                         Some(item) => self.expect(id, Use::Published(AckedQoS::ExactlyOnce, item)),
@@ -180,7 +178,7 @@ impl Link {
                     }
                     self.to_receiver.push_back(Packet::PubRel(id));
                 }
-                Answer::PubComp(id) => {
+                Ack::PubComp(id) => {
                     let over = self.sender.handle_pubcomp(id).unwrap();
                     assert_eq!(over, self.in_use.contains_key(&id));
                     if over {
@@ -188,6 +186,7 @@ impl Link {
                         self.free(id);
                     }
                 }
+                other => panic!("a receiver does not answer with {other:?}"),
             }
         }
     }

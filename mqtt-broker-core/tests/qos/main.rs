@@ -18,7 +18,7 @@ proptest! {
         used in used_ids(),
         steps in prop::collection::vec(any::<(u8, u8)>(), 0..300),
     ) {
-        let mut link = Link::new(window, used);
+        let mut link = Link::new(link::sender(window, used), window);
         for (what, amount) in steps {
             link.step(what, amount);
         }
