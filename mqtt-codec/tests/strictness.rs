@@ -22,7 +22,7 @@ fn each_malformed_packet_is_refused_with_its_rule() {
     let table = malformed();
     assert!(table.len() >= 67, "{} rows", table.len());
     for row in &table {
-        let name = row.name;
+        let name = &row.name;
         assert_eq!(decode(&row.bytes, MAX_PACKET), Err(row.error), "{name}");
         assert_eq!(row.error.statement(), row.statement, "{name}");
         // What follows in the buffer is not taken for the missing part.

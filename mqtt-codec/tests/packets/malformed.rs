@@ -7,7 +7,7 @@ use super::{field, frame};
 /// One malformed packet.
 pub(crate) struct Malformed {
     /// What is wrong.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// The bytes of one whole packet.
     pub(crate) bytes: Vec<u8>,
     /// What the decoder says.
@@ -49,8 +49,8 @@ pub(crate) fn malformed() -> Vec<Malformed> {
     use PacketType as T;
 
     let mut table = Vec::new();
-    let mut add = |name, bytes: Vec<u8>, error, statement| {
-        table.push(Malformed { name, bytes, error, statement });
+    let mut add = |name: &str, bytes: Vec<u8>, error, statement| {
+        table.push(Malformed { name: name.to_owned(), bytes, error, statement });
     };
 
     // The fixed header.
@@ -316,12 +316,16 @@ pub(crate) fn malformed() -> Vec<Malformed> {
         let text = &field(text)[..];
         let connect =
             |flags, fields: &[&[u8]]| frame(0x10, &[&header(b"MQTT", 4, flags), &fields.concat()]);
-        add(name, frame(0x30, &[text, b"payload"]), error, statement);
-        add(name, frame(0x82, &[id, text, b"\0"]), error, statement);
-        add(name, frame(0xA2, &[id, text]), error, statement);
-        add(name, connect(0x02, &[text]), error, statement);
-        add(name, connect(0x06, &[b"\0\x01c", text, b"\0\x01m"]), error, statement);
-        add(name, connect(0x82, &[b"\0\x01c", text]), error, statement);
+        for (place, bytes) in [
+            ("PUBLISH: topic", frame(0x30, &[text, b"payload"])),
+            ("SUBSCRIBE: filter", frame(0x82, &[id, text, b"\0"])),
+            ("UNSUBSCRIBE: filter", frame(0xA2, &[id, text])),
+            ("CONNECT: client id", connect(0x02, &[text])),
+            ("CONNECT: will topic", connect(0x06, &[b"\0\x01c", text, b"\0\x01m"])),
+            ("CONNECT: user name", connect(0x82, &[b"\0\x01c", text])),
+        ] {
+            add(&format!("{place} with {name}"), bytes, error, statement);
+        }
     }
     table
 }
