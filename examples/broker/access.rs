@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use crate::acl::{self, Who};
 use crate::config::{Address, Config};
+use crate::log::{SUBSCRIBE, UNSUBSCRIBE};
 
 mod hashing;
 mod rules;
@@ -246,11 +247,11 @@ impl Hooks for Access {
     }
 
     fn subscribed(&self, client: &Client, filter: TopicFilter<'_>, qos: QoS) {
-        debug!("client {} is subscribed to {filter} at {qos:?}", client.client_id);
+        info!(target: SUBSCRIBE, "{} {} {filter}", client.client_id, qos as u8);
     }
 
     fn unsubscribed(&self, client: &Client, filter: TopicFilter<'_>) {
-        debug!("client {} is no longer subscribed to {filter}", client.client_id);
+        info!(target: UNSUBSCRIBE, "{} {filter}", client.client_id);
     }
 
     fn session_ended(&self, client_id: &str) {

@@ -73,6 +73,16 @@ impl Config {
         builder.finish(file, port)
     }
 
+    /// Who may connect, in a word for the log.
+    pub fn who_may_connect(&self) -> &'static str {
+        let anonymous = |listener: &Listener| listener.policy.allow_anonymous;
+        match (self.listeners.iter().all(anonymous), self.listeners.iter().any(anonymous)) {
+            (true, _) => "anonymous clients allowed",
+            (false, true) => "anonymous clients allowed on some",
+            (false, false) => "nobody without a user name or certificate",
+        }
+    }
+
     /// As [`Config::read`] with the text at hand. There is nothing that `include_dir` could mean.
     ///
     /// # Errors

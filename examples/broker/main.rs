@@ -1,13 +1,17 @@
 //! A broker that is started where Mosquitto was started: `cargo run --release --example broker`.
 
+use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use mqtt_examples::config::{Address, Config, ConfigError, DEFAULT_PORT};
-use mqtt_examples::server::{Reloader, Server, StartError};
+use mqtt_examples::log::{Log, NOTICE};
+use mqtt_examples::process::{self, PidFile, UserError};
+use mqtt_examples::server::{Reloader, Server, ServerError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{Level, error, info};
+use tracing::{error, info, warn};
 
 /// An MQTT 3.1.1 broker.
 ///
@@ -41,21 +45,44 @@ fn main() -> ExitCode {
             return ExitCode::from(CONFIG_ERROR);
         }
     };
-    let level = if arguments.verbose { Level::DEBUG } else { Level::INFO };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .init();
+    let log = match Log::new(&config.logging, arguments.verbose) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("broker: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    tracing::subscriber::set_global_default(log.clone()).expect("there is no other log");
     // One thread serves many thousand clients: a wake-up across threads costs more than a message.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map(|runtime| runtime.block_on(run(&config, arguments.config, arguments.port))) {
-        Ok(code) => code,
+    let result = runtime
+        .map_err(StartError::from)
+        .and_then(|runtime| runtime.block_on(run(&config, arguments, log)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!("cannot start: {error}");
-            ExitCode::FAILURE
+            error!("{error}");
+            match error {
+                StartError::Server(ServerError::Access(_) | ServerError::Tls(_)) => {
+                    ExitCode::from(CONFIG_ERROR)
+                }
+                _ => ExitCode::FAILURE,
+            }
         }
     }
+}
+
+/// Why the broker cannot start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error("{}: {error}", file.display())]
+    PidFile { file: PathBuf, error: io::Error },
+    #[error(transparent)]
+    User(#[from] UserError),
 }
 
 impl Arguments {
@@ -72,62 +99,69 @@ impl Arguments {
     }
 }
 
-async fn run(config: &Config, file: Option<PathBuf>, port: Option<u16>) -> ExitCode {
-    let end = match end_signal() {
-        Ok(end) => end,
-        Err(error) => {
-            error!("cannot wait for signals: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let server = match Server::start(config).await {
-        Ok(server) => server,
-        Err(error) => {
-            error!("{error}");
-            return match error {
-                StartError::Access(_) | StartError::Tls(_) => ExitCode::from(CONFIG_ERROR),
-                StartError::Bind(_) => ExitCode::FAILURE,
-            };
-        }
-    };
-    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let anonymous = config.listeners.iter().any(|listener| listener.policy.allow_anonymous);
-    let who = if anonymous { "anonymous clients allowed" } else { "with user names only" };
-    info!("serving MQTT on {}, {who}", server.places());
-    if let Some(file) = file {
-        match signal(SignalKind::hangup()) {
-            Ok(hangup) => drop(tokio::spawn(reload(hangup, file, port, server.reloader()))),
-            Err(error) => tracing::warn!("HUP will end the broker: {error}"),
-        }
+async fn run(config: &Config, arguments: Arguments, log: Log) -> Result<(), StartError> {
+    let end = end_signal()?;
+    let hangup = signal(SignalKind::hangup())?;
+    let server = Server::start(config).await?;
+    let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose();
+    let _pid_file = pid_file.map_err(|error| StartError::PidFile {
+        file: config.pid_file.clone().unwrap_or_default(),
+        error,
+    })?;
+    if let Some(user) = &config.user {
+        process::become_user(user)?;
     }
-    server.run(end).await;
-    info!("ended");
-    ExitCode::SUCCESS
+    if process::is_root() {
+        warn!("a broker does not need the rights of root: `user NAME` in the file gives them away");
+    }
+    config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    info!(target: NOTICE, "serving MQTT on {}, {}", server.places(), config.who_may_connect());
+    notify("READY=1");
+    let topic = log.topic();
+    tokio::spawn(reload(hangup, arguments, server.reloader(), log));
+    server.run(topic, end).await;
+    info!(target: NOTICE, "ended");
+    Ok(())
+}
+
+fn notify(state: &str) {
+    if let Err(error) = process::notify(state) {
+        warn!("systemd does not listen: {error}");
+    }
 }
 
 /// Ready when TERM or INT comes.
-fn end_signal() -> std::io::Result<impl Future<Output = ()>> {
+fn end_signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => info!("TERM: closing all connections"),
-            _ = interrupt.recv() => info!("INT: closing all connections"),
-        }
+        let name = tokio::select! {
+            _ = terminate.recv() => "TERM",
+            _ = interrupt.recv() => "INT",
+        };
+        info!(target: NOTICE, "{name}: closing all connections");
+        notify("STOPPING=1");
     })
 }
 
-/// Reads the configuration with its password and ACL files and the certificates anew
-/// at each HUP. What cannot be read
-/// changes nothing.
-async fn reload(mut hangup: Signal, file: PathBuf, port: Option<u16>, reloader: Reloader) {
+/// Reads the configuration with all its files anew at each HUP, and opens log files anew. What cannot
+/// be read changes nothing.
+async fn reload(mut hangup: Signal, arguments: Arguments, reloader: Reloader, log: Log) {
     while hangup.recv().await.is_some() {
-        let result = Config::read(&file, port)
-            .map_err(|error| error.to_string())
-            .and_then(|config| reloader.reload(&config).map_err(|error| error.to_string()));
-        match result {
-            Ok(()) => info!("HUP: {} is read anew", file.display()),
+        let Some(file) = &arguments.config else {
+            info!(target: NOTICE, "HUP: there is no configuration file to read");
+            continue;
+        };
+        match read_anew(&arguments, &reloader, &log) {
+            Ok(()) => info!(target: NOTICE, "HUP: {} is read anew", file.display()),
             Err(error) => error!("HUP: nothing is changed, because of {error}"),
         }
     }
+}
+
+fn read_anew(arguments: &Arguments, reloader: &Reloader, log: &Log) -> Result<(), Box<dyn Error>> {
+    let config = arguments.read_config()?;
+    reloader.reload(&config)?;
+    log.reload(&config.logging, arguments.verbose)?;
+    Ok(())
 }

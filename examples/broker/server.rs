@@ -16,6 +16,7 @@ use crate::access::{Access, AccessError};
 use crate::config::{Config, Listener, Protocol};
 use crate::descriptors;
 use crate::listener::{BindError, Socket, Stream, bind};
+use crate::log::TopicLog;
 use crate::sys::{self, Sys};
 use crate::tls::{TlsError, TlsServer};
 use crate::websocket::{self, Answer, Web, WebSocket};
@@ -47,7 +48,7 @@ pub struct Server {
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum ServerError {
     /// A password or ACL file cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -86,7 +87,7 @@ impl Server {
     ///
     /// # Errors
     /// When a file cannot be used or a listener not be opened.
-    pub async fn start(config: &Config) -> Result<Self, StartError> {
+    pub async fn start(config: &Config) -> Result<Self, ServerError> {
         let descriptors = descriptors::raise_limit();
         let access = Access::new(config)?;
         let broker = Broker::new(limits(config, descriptors), access.clone());
@@ -113,9 +114,9 @@ impl Server {
         Reloader { access: self.access.clone(), rules }
     }
 
-    /// Serves until `end` is ready, then closes all connections and waits until what was on its way
+    /// Serves, and publishes what is logged, until `end` is ready, then closes all connections and waits until what was on its way
     /// is written.
-    pub async fn run(self, end: impl Future<Output = ()>) {
+    pub async fn run(self, log: TopicLog, end: impl Future<Output = ()>) {
         let (tell, ending) = watch::channel(false);
         let (open, mut closed) = mpsc::channel(1);
         let life = Life { ending, _open: open };
@@ -127,6 +128,7 @@ impl Server {
             () = end => {}
             () = sweep(&self.broker) => {}
             () = publish_sys(&self.broker, &self.access, self.sys_interval) => {}
+            () = log.publish_with(|line| publish(&self.broker, &line.topic, &line.text)) => {}
         }
         let _ = tell.send(true);
         self.broker.shut_down();
@@ -148,7 +150,7 @@ impl Reloader {
     ///
     /// # Errors
     /// For the first file that cannot be used. What could not be read stays as it was.
-    pub fn reload(&self, config: &Config) -> Result<(), StartError> {
+    pub fn reload(&self, config: &Config) -> Result<(), ServerError> {
         self.access.reload(config)?;
         for tls in self.rules.iter().filter_map(|rules| rules.tls.as_ref()) {
             tls.reload()?;
@@ -284,13 +286,28 @@ async fn publish_sys(broker: &Broker, access: &Access, interval: Option<Duration
         ticks.tick().await;
         let extra = sys::Extra { connects: access.connects(), memory: sys::memory() };
         for (topic, value) in sys.update(&broker.stats(), extra, Instant::now()) {
-            let Ok(topic) = TopicName::new(&topic) else { continue };
-            // At QoS 0: the queue of a client that is away must not fill up with old figures.
-            if let Ok(message) = Message::new(topic, value.as_bytes(), QoS::AtMostOnce) {
-                broker.publish(&message.retained());
-            }
+            retain(broker, &topic, &value);
         }
     }
+}
+
+/// Publishes at QoS 0: the queue of a client that is away must not fill up with old news.
+fn publish(broker: &Broker, topic: &str, text: &str) {
+    if let Some(message) = message(topic, text) {
+        broker.publish(&message);
+    }
+}
+
+/// The same, retained.
+fn retain(broker: &Broker, topic: &str, text: &str) {
+    if let Some(message) = message(topic, text) {
+        broker.publish(&message.retained());
+    }
+}
+
+fn message(topic: &str, text: &str) -> Option<Message> {
+    let topic = TopicName::new(topic).ok()?;
+    Message::new(topic, text.as_bytes(), QoS::AtMostOnce).ok()
 }
 
 /// The core's limits from a configuration file, and from what the system lets us open.

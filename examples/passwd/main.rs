@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use mqtt_examples::password::{PasswordHash, PasswordText, Scheme};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
 /// Makes and edits password files of MQTT brokers.
 ///
@@ -114,13 +114,13 @@ fn hidden_line(prompt: &str) -> io::Result<String> {
     let shown = input.is_terminal().then(|| tcgetattr(&input)).transpose()?;
     if let Some(shown) = &shown {
         let mut hidden = shown.clone();
-        hidden.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(&input, OptionalActions::Flush, &hidden)?;
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(&input, SetArg::TCSAFLUSH, &hidden)?;
     }
     let mut line = String::new();
     let result = input.lock().read_line(&mut line);
     if let Some(shown) = &shown {
-        tcsetattr(&input, OptionalActions::Flush, shown)?;
+        tcsetattr(&input, SetArg::TCSAFLUSH, shown)?;
     }
     eprintln!();
     match result? {

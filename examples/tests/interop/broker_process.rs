@@ -47,18 +47,24 @@ impl BrokerProcess {
         panic!("the broker did not start on any of 10 ports");
     }
 
+    /// Starts the broker by a shell, for limits that only a shell can set.
+    pub(crate) fn start_shell(port: u16, script: &str) -> Self {
+        Self::spawn(port, Command::new("sh").args(["-c", script])).expect("the broker starts")
+    }
+
     fn try_start(port: u16, arguments: &[String]) -> Option<Self> {
+        Self::spawn(port, Command::new(broker_program()).arg("-v").args(arguments))
+    }
+
+    fn spawn(port: u16, command: &mut Command) -> Option<Self> {
         let log = scratch().join(format!("broker-{port}.log"));
         let file = File::create(&log).expect("the log can be written");
-        let program = broker_program();
-        let child = Command::new(&program)
-            .arg("-v")
-            .args(arguments)
+        let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file handle can be cloned"))
             .stderr(file)
             .spawn()
-            .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
+            .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         let mut broker = Self { child, port, log };
         let listens = eventually(|| {
             if TcpStream::connect(broker.address()).is_ok() {
@@ -72,8 +78,13 @@ impl BrokerProcess {
                 eprintln!("{}", broker.log_text());
                 None
             }
-            None => panic!("{} does not listen", program.display()),
+            None => panic!("{command:?} does not listen"),
         }
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -1,9 +1,13 @@
 //! The broker as a process: start, end, keep alive.
 
-use std::process::Command;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::broker_process::{BrokerProcess, broker_program, is_mosquitto};
+use crate::broker_process::{BrokerProcess, broker_program, free_port, is_mosquitto};
+use crate::program::{DEADLINE, eventually, scratch, signal, wait};
 use crate::wire::{Connect, Wire, packet, publish, subscribe};
 
 #[test]
@@ -95,4 +99,157 @@ fn a_port_that_is_taken_ends_the_start_with_a_message() {
     if !is_mosquitto() {
         assert!(text.contains(&broker.port().to_string()), "the message names the port: {text}");
     }
+}
+
+#[test]
+fn pid_file_has_the_process_id_while_the_broker_runs() {
+    let file = scratch().join(format!("pid-{}", std::process::id()));
+    let lines = format!("allow_anonymous true\npid_file {}", file.display());
+    let broker = BrokerProcess::start_with_config(&lines);
+    let text = eventually(|| std::fs::read_to_string(&file).ok().filter(|text| !text.is_empty()));
+    assert_eq!(text.as_deref().map(str::trim), Some(broker.id().to_string().as_str()));
+    assert!(broker.end_with("TERM").success());
+    assert!(!file.exists());
+}
+
+#[test]
+fn log_dest_writes_to_a_file_and_opens_it_anew_at_hup() {
+    let file = scratch().join(format!("log-{}", std::process::id()));
+    let rotated = file.with_extension("old");
+    let _ = std::fs::remove_file(&file);
+    let lines = format!("allow_anonymous true\nlog_dest file {}", file.display());
+    let broker = BrokerProcess::start_with_config(&lines);
+    let has = |file: &std::path::Path, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.lines().any(|line| line.contains(name)).then_some(())
+    };
+    Wire::connect(&broker, &Connect::new("before"));
+    assert!(eventually(|| has(&file, "before")).is_some());
+    std::fs::rename(&file, &rotated).expect("a log can be rotated");
+    broker.signal("HUP");
+    assert!(eventually(|| file.exists().then_some(())).is_some());
+    Wire::connect(&broker, &Connect::new("after"));
+    assert!(eventually(|| has(&file, "after")).is_some());
+    assert!(has(&rotated, "after").is_none());
+    for file in [file, rotated] {
+        let _ = std::fs::remove_file(file);
+    }
+}
+
+#[test]
+fn log_dest_topic_publishes_lines() {
+    let broker =
+        BrokerProcess::start_with_config("allow_anonymous true\nlog_dest topic\nlog_type all");
+    let mut watcher = Wire::connect(&broker, &Connect::new("watcher"));
+    watcher.send(&subscribe(1, &[("$SYS/broker/log/#", 0)]));
+    // Lines may come before the SUBACK.
+    let _guest = Wire::connect(&broker, &Connect::new("the-guest"));
+    loop {
+        let packet = watcher.packet().expect("a line");
+        if String::from_utf8_lossy(&packet.body).contains("the-guest") {
+            assert_eq!(packet.first, 0x30);
+            assert!(String::from_utf8_lossy(&packet.body[2..]).starts_with("$SYS/broker/log/"));
+            return;
+        }
+    }
+}
+
+#[test]
+fn started_as_root_the_broker_becomes_the_user_of_its_configuration() {
+    let status =
+        |id: u32| std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    if !status(std::process::id()).contains("Uid:\t0\t0") {
+        println!("skipped: not root");
+        return;
+    }
+    if is_mosquitto() {
+        // The tests keep it root.
+        return;
+    }
+    let broker = BrokerProcess::start_with_config("allow_anonymous true\nuser nobody");
+    let nobody = eventually(|| (!status(broker.id()).contains("Uid:\t0\t")).then_some(()));
+    assert!(nobody.is_some(), "{}", status(broker.id()));
+    assert!(status(broker.id()).contains("CapEff:\t0000000000000000"));
+    Wire::connect(&broker, &Connect::new("guest"));
+}
+
+#[test]
+fn systemd_is_told_when_the_broker_is_ready() {
+    if is_mosquitto() {
+        return;
+    }
+    let path = scratch().join(format!("notify-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let socket = UnixDatagram::bind(&path).expect("a socket can be bound");
+    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
+    let mut child = Command::new(broker_program())
+        .args(["-p", &free_port().to_string()])
+        .env("NOTIFY_SOCKET", &path)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the broker runs");
+    let word = || {
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer).expect("a word of the broker");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    assert_eq!(word(), "READY=1");
+    signal(&child, "TERM");
+    assert_eq!(word(), "STOPPING=1");
+    assert!(wait(&mut child).is_some_and(|status| status.success()));
+    let _ = std::fs::remove_file(path);
+}
+
+// Accepting pauses and recovers; who is connected notices nothing.
+#[test]
+fn a_broker_without_file_descriptors_says_so_and_recovers() {
+    if is_mosquitto() {
+        return;
+    }
+    // A connection counts against the limits of the broker when its handshake is over, so that those
+    // to a WebSocket listener can take all descriptors meanwhile.
+    let (port, web) = (free_port(), free_port());
+    let config = scratch().join(format!("broker-{port}.conf"));
+    let lines = format!(
+        "allow_anonymous true\nlistener {port} 127.0.0.1\n\
+         listener {web} 127.0.0.1\nprotocol websockets\n"
+    );
+    std::fs::write(&config, lines).expect("the configuration can be written");
+    let program = broker_program();
+    let script = format!("ulimit -n 100; exec {} -c {}", program.display(), config.display());
+    let broker = BrokerProcess::start_shell(port, &script);
+    let mut good = Wire::connect(&broker, &Connect::new("good"));
+    let flood: Vec<_> = (0..200).map(|_| TcpStream::connect(("127.0.0.1", web))).collect();
+    let told = || broker.log_text().contains("accepts nobody for now").then_some(());
+    assert!(eventually(told).is_some(), "{}", broker.log_text());
+    for _ in 0..20 {
+        assert!(good.ping().is_empty());
+    }
+    let lines = broker.log_text().lines().filter(|line| line.contains("for now")).count();
+    assert!(lines <= 4, "the log is not flooded as well: {lines} lines");
+    drop(flood);
+    let back = eventually(|| {
+        let mut wire = Wire::open(&broker);
+        wire.send_to_the_end(&Connect::new("back").packet());
+        wire.end_within(Duration::from_millis(500)).is_none().then_some(())
+    });
+    assert!(back.is_some(), "{}", broker.log_text());
+    assert!(good.ping().is_empty());
+}
+
+// A Unix socket is there at once, and gone with the broker.
+#[test]
+fn a_unix_socket_serves_and_is_removed() {
+    let path = scratch().join(format!("socket-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let lines = format!("allow_anonymous true\nlistener 0 {}", path.display());
+    let broker = BrokerProcess::start_with_config(&lines);
+    let mut stream = UnixStream::connect(&path).expect("the socket is there");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
+    stream.write_all(&Connect::new("local").packet()).expect("the broker reads");
+    let mut connack = [0; 4];
+    stream.read_exact(&mut connack).expect("a CONNACK");
+    assert_eq!(connack, [0x20, 2, 0, 0]);
+    assert!(broker.end_with("TERM").success());
+    assert!(!path.exists());
 }

@@ -1,0 +1,87 @@
+//! What a broker owes to the system that runs it: a pid file, a user without rights, a word to
+//! systemd.
+
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
+
+/// A pid file. Dropping it removes the file.
+#[derive(Debug)]
+pub struct PidFile(PathBuf);
+
+impl PidFile {
+    /// Writes the id of this process.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(file: &Path) -> io::Result<Self> {
+        std::fs::write(file, format!("{}\n", std::process::id()))?;
+        Ok(Self(file.to_owned()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // The user that the broker has become may not remove it. A new start writes over it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Why the process could not become another user.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// There is no such user.
+    #[error("there is no user {0}")]
+    Unknown(String),
+    /// The system does not let us.
+    #[error("cannot become user {name}: {error}")]
+    Denied {
+        /// The user.
+        name: String,
+        /// Why.
+        error: nix::Error,
+    },
+}
+
+/// Becomes a user, with its groups, when started as root. Ports below 1024 are to be open by then.
+///
+/// # Errors
+/// When there is no such user, or the system does not let us: going on as root is not what was asked
+/// for.
+pub fn become_user(name: &str) -> Result<(), UserError> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let denied = |error| UserError::Denied { name: name.to_owned(), error };
+    let user = User::from_name(name).map_err(denied)?;
+    let user = user.ok_or_else(|| UserError::Unknown(name.to_owned()))?;
+    let c_name = std::ffi::CString::new(name).map_err(|_| UserError::Unknown(name.to_owned()))?;
+    initgroups(&c_name, user.gid).map_err(denied)?;
+    setgid(user.gid).map_err(denied)?;
+    setuid(user.uid).map_err(denied)
+}
+
+/// True when the process may do everything, which a broker need not.
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// Tells systemd that the service is ready, or that it ends (`READY=1`, `STOPPING=1`).
+///
+/// # Errors
+/// When systemd's socket does not take it. Nothing is done when systemd does not ask for it.
+pub fn notify(state: &str) -> io::Result<()> {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::net::SocketAddr;
+
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(&name)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)?;
+    Ok(())
+}
