@@ -1,5 +1,7 @@
 //! The last retained message of each topic.
 
+mod seek;
+
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -9,6 +11,7 @@ use mqtt_codec::{TopicFilter, TopicName};
 
 use crate::sync::RwLock;
 use crate::{Config, Message};
+use seek::{Step, step};
 
 /// Retained messages by topic, behind a lock of their own.
 #[derive(Debug, Default)]
@@ -61,39 +64,61 @@ impl Retained {
         count: usize,
         bytes: usize,
     ) -> Vec<Message> {
-        let store = self.store.read();
-        if !filter.has_wildcard() {
-            let found = store.messages.get(filter.as_bytes()).filter(|_| after.is_none());
-            return found.map(|kept| kept.0.clone()).into_iter().collect();
+        let mut found = Vec::new();
+        let mut size = 0;
+        if count > 0 && bytes > 0 {
+            self.store.read().walk(filter, after, |message| {
+                found.push(message.clone());
+                size += message.size();
+                found.len() < count && size < bytes
+            });
         }
-        // Only topics that begin with the literal part of the filter can match.
-        let wildcard = filter.as_bytes().iter().position(|byte| matches!(byte, b'+' | b'#'));
-        let prefix = &filter.as_bytes()[..wildcard.unwrap_or(0)];
-        // `sport/#` matches `sport` as well, which does not begin with `sport/`.
-        let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
-        let from = match after {
-            Some(topic) => Bound::Excluded(topic.as_bytes()),
-            None => Bound::Included(prefix),
-        };
-        store
-            .messages
-            .range::<[u8], _>((from, Bound::Unbounded))
-            .map(|Kept(message)| message)
-            .take_while(|message| message.topic().as_bytes().starts_with(prefix))
-            .filter(|message| filter.matches(message.topic()))
-            .take(count)
-            .scan(0, |size, message| {
-                let goes_on = *size < bytes;
-                *size += message.size();
-                goes_on.then(|| message.clone())
-            })
-            .collect()
+        found
     }
 
     /// Messages, and the bytes of their topics and payloads.
     pub(crate) fn size(&self) -> (usize, usize) {
         let store = self.store.read();
         (store.messages.len(), store.bytes)
+    }
+}
+
+impl Store {
+    /// Hands over the messages that match, for as long as more are wanted. Tells how many messages
+    /// were looked at for it.
+    fn walk(
+        &self,
+        filter: TopicFilter<'_>,
+        after: Option<TopicName<'_>>,
+        mut wants_more: impl FnMut(&Message) -> bool,
+    ) -> usize {
+        /// Messages that are passed one by one before the next that may match is looked up, which
+        /// costs as much as passing a few.
+        const PASSED: usize = 8;
+        let mut visited = 0;
+        let mut passed = 0;
+        let mut bound = Vec::new();
+        let from = after.map_or(Bound::Unbounded, |topic| Bound::Excluded(topic.as_bytes()));
+        let mut messages = self.messages.range::<[u8], _>((from, Bound::Unbounded));
+        while let Some(Kept(message)) = messages.next() {
+            visited += 1;
+            if message.topic().as_bytes() < &bound[..] {
+                passed += 1;
+                if passed == PASSED {
+                    messages = self
+                        .messages
+                        .range::<[u8], _>((Bound::Included(&bound[..]), Bound::Unbounded));
+                }
+                continue;
+            }
+            passed = 0;
+            match step(filter, message.topic(), &mut bound) {
+                Step::Match if wants_more(message) => {}
+                Step::Seek => {}
+                Step::Match | Step::End => break,
+            }
+        }
+        visited
     }
 }
 
@@ -128,3 +153,145 @@ impl PartialEq for Kept {
 }
 
 impl Eq for Kept {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use mqtt_codec::QoS;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    fn message(topic: &str, payload: usize) -> Message {
+        let topic = TopicName::new(topic).unwrap();
+        Message::new(topic, &vec![b'x'; payload], QoS::AtMostOnce).unwrap()
+    }
+
+    fn topics<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Vec<String> {
+        messages.into_iter().map(|message| message.topic().to_string()).collect()
+    }
+
+    /// With characters on both sides of the separator.
+    const LEVELS: [&str; 9] = ["", "a", "b", "a!", "a0", "$", "!", "0", "aa"];
+
+    fn topic() -> impl Strategy<Value = String> {
+        let levels = prop::collection::vec(select(&LEVELS[..]), 1..5);
+        levels.prop_map(|levels| levels.join("/")).prop_filter("empty", |topic| !topic.is_empty())
+    }
+
+    fn filter() -> impl Strategy<Value = String> {
+        let level = prop_oneof![2 => select(&LEVELS[..]), 1 => Just("+")];
+        (prop::collection::vec(level, 0..5), any::<bool>())
+            .prop_map(|(mut levels, is_open)| {
+                levels.extend(is_open.then_some("#"));
+                levels.join("/")
+            })
+            .prop_filter("empty", |filter| !filter.is_empty())
+    }
+
+    fn limits(messages: usize, bytes: usize) -> Config {
+        Config { max_retained_messages: messages, max_retained_bytes: bytes, ..Config::default() }
+    }
+
+    proptest! {
+        // MQTT-3.3.1-5, MQTT-3.3.1-10, MQTT-3.3.1-11
+        #[test]
+        fn the_store_is_a_map_with_limits(
+            steps in prop::collection::vec((topic(), 0usize..8), 0..80),
+        ) {
+            let config = limits(8, 60);
+            let retained = Retained::default();
+            let mut map = BTreeMap::new();
+            for (topic, payload) in steps {
+                let mut wanted = map.clone();
+                match payload {
+                    0 => wanted.remove(&topic),
+                    _ => wanted.insert(topic.clone(), payload),
+                };
+                let bytes = |map: &BTreeMap<String, usize>| {
+                    map.iter().map(|(topic, payload)| topic.len() + payload).sum::<usize>()
+                };
+                let fits = payload == 0 || wanted.len() <= 8 && bytes(&wanted) <= 60;
+                let result = retained.set(&message(&topic, payload), &config);
+                prop_assert_eq!(result, if fits { Ok(()) } else { Err(Full) });
+                if fits {
+                    map = wanted;
+                }
+                prop_assert_eq!(retained.size(), (map.len(), bytes(&map)));
+                let store = retained.store.read();
+                let kept = store.messages.iter().map(|Kept(message)| {
+                    (message.topic().to_string(), message.payload().len())
+                });
+                prop_assert_eq!(kept.collect::<BTreeMap<_, _>>(), map.clone());
+            }
+        }
+
+        #[test]
+        fn what_matches_is_found_in_order_and_in_pages_of_any_size(
+            kept in prop::collection::btree_set(topic(), 0..60),
+            filter in filter(),
+            after in prop::option::of(topic()),
+            count in 1usize..5,
+            bytes in 1usize..20,
+        ) {
+            let retained = Retained::default();
+            for topic in &kept {
+                retained.set(&message(topic, 3), &Config::default()).unwrap();
+            }
+            let filter = TopicFilter::new(&filter).unwrap();
+            let after = after.as_deref().map(|topic| TopicName::new(topic).unwrap());
+            let expected: Vec<_> = kept
+                .iter()
+                .map(|topic| TopicName::new(topic).unwrap())
+                .filter(|topic| filter.matches(*topic))
+                .filter(|topic| after.is_none_or(|after| after.as_bytes() < topic.as_bytes()))
+                .map(|topic| topic.to_string())
+                .collect();
+            let whole = retained.matching(filter, after, usize::MAX, usize::MAX);
+            prop_assert_eq!(&topics(&whole), &expected);
+
+            let mut pages: Vec<Message> = Vec::new();
+            loop {
+                let last = pages.last().cloned();
+                let from = last.as_ref().map(Message::topic).or(after);
+                let page = retained.matching(filter, from, count, bytes);
+                let Some((_, others)) = page.split_last() else { break };
+                prop_assert!(page.len() <= count);
+                prop_assert!(others.iter().map(Message::size).sum::<usize>() < bytes);
+                pages.extend(page);
+            }
+            prop_assert_eq!(topics(&pages), expected);
+        }
+    }
+
+    #[test]
+    fn a_filter_visits_what_may_match_and_little_else() {
+        let retained = Retained::default();
+        let config = Config::default();
+        for house in 0..20 {
+            for sensor in 0..500 {
+                retained.set(&message(&format!("h{house}/s{sensor}"), 1), &config).unwrap();
+            }
+            retained.set(&message(&format!("h{house}/x"), 1), &config).unwrap();
+        }
+        let visits = |filter| {
+            let mut found = 0;
+            let visited =
+                retained.store.read().walk(TopicFilter::new(filter).unwrap(), None, |_| {
+                    found += 1;
+                    true
+                });
+            (found, visited)
+        };
+        for (filter, matches) in
+            [("+/x", 20), ("+/s7", 20), ("h7/x", 1), ("h7/+", 501), ("+", 0), ("+/x/#", 20)]
+        {
+            let (found, visited) = visits(filter);
+            assert_eq!(found, matches, "{filter}");
+            // Of 10,020. Each house costs some steps to its message and some out of it.
+            assert!(visited <= found + 20 * 2 * 10, "{filter} visits {visited}");
+        }
+    }
+}
