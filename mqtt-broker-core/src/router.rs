@@ -104,3 +104,147 @@ impl Tables {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+
+    use super::*;
+    use crate::Config;
+    use crate::session::{Link, State};
+
+    const SESSIONS: usize = 5;
+    const LEVELS: [&str; 4] = ["", "a", "b", "$"];
+
+    fn id(session: usize) -> ReceiverId {
+        ReceiverId::session(session as u64)
+    }
+
+    fn topic() -> impl Strategy<Value = String> {
+        let levels = prop::collection::vec(select(&LEVELS[..]), 1..5);
+        levels.prop_map(|levels| levels.join("/")).prop_filter("empty", |topic| !topic.is_empty())
+    }
+
+    fn filter() -> impl Strategy<Value = String> {
+        let level = prop_oneof![2 => select(&LEVELS[..]), 1 => Just("+")];
+        let group = prop_oneof![5 => Just(""), 1 => Just("$share/g/"), 1 => Just("$share/h/")];
+        (group, prop::collection::vec(level, 0..5), any::<bool>())
+            .prop_map(|(group, mut levels, is_open)| {
+                levels.extend(is_open.then_some("#"));
+                (group, levels.join("/"))
+            })
+            .prop_filter("empty", |(_, filter)| !filter.is_empty())
+            .prop_map(|(group, filter)| format!("{group}{filter}"))
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Subscribe(Index, usize, u8),
+        Unsubscribe(Index, usize),
+        Find(String),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let session = 0..SESSIONS;
+        prop_oneof![
+            3 => (any::<Index>(), session.clone(), 0u8..3)
+                .prop_map(|(filter, session, qos)| Step::Subscribe(filter, session, qos)),
+            2 => (any::<Index>(), session)
+                .prop_map(|(filter, session)| Step::Unsubscribe(filter, session)),
+            2 => topic().prop_map(Step::Find),
+        ]
+    }
+
+    /// Every subscription with its QoS: a list to look through.
+    type Model<'a> = BTreeMap<(TopicFilter<'a>, usize), QoS>;
+
+    /// What a topic matches, as `routes` has to tell it: sessions, then members by group.
+    type Found = (Members, BTreeMap<String, Members>);
+    type Members = BTreeMap<ReceiverId, QoS>;
+
+    fn naive(model: &Model<'_>, topic: TopicName<'_>) -> Found {
+        let mut found = Found::default();
+        for ((filter, session), qos) in model {
+            let session = id(*session);
+            match SharedFilter::parse(*filter).flatten() {
+                None if filter.matches(topic) => {
+                    let highest = found.0.entry(session).or_insert(*qos);
+                    *highest = (*highest).max(*qos);
+                }
+                Some(shared) if shared.filter.matches(topic) => {
+                    found.1.entry(filter.to_string()).or_default().insert(session, *qos);
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    proptest! {
+        // MQTT-3.3.5-1, MQTT-3.8.4-3, MQTT-3.10.4-1, MQTT-4.7.1-2, MQTT-4.7.1-3, MQTT-4.7.2-1
+        #[test]
+        fn routes_are_what_a_look_through_all_subscriptions_finds(
+            filters in prop::collection::vec(filter(), 1..12),
+            steps in prop::collection::vec(step(), 0..120),
+        ) {
+            let config = Config::default();
+            let session = |n| {
+                let state = State::new(Link::Local, true, &config);
+                Arc::new(Session::new(id(n), "", state))
+            };
+            let sessions: Vec<_> = (0..SESSIONS).map(session).collect();
+            let router = Router::new(7);
+            let filters: Vec<_> = filters.iter().map(|f| TopicFilter::new(f).unwrap()).collect();
+            let mut model = Model::new();
+            let (mut routes, mut walk) = (Vec::new(), Walk::default());
+            for step in steps {
+                match step {
+                    Step::Subscribe(filter, session, qos) => {
+                        let filter = *filter.get(&filters);
+                        let qos = QoS::try_from(qos).unwrap();
+                        router.subscribe(filter, &sessions[session], qos);
+                        model.insert((filter, session), qos);
+                    }
+                    Step::Unsubscribe(filter, session) => {
+                        let filter = *filter.get(&filters);
+                        router.unsubscribe(filter, &sessions[session]);
+                        model.remove(&(filter, session));
+                    }
+                    Step::Find(topic) => {
+                        let topic = TopicName::new(&topic).unwrap();
+                        router.routes(topic, &mut routes, &mut walk);
+                        prop_assert!(routes.is_sorted_by_key(Route::id));
+                        let (alone, groups) = naive(&model, topic);
+                        let (mut found, mut found_groups) = (Vec::new(), Vec::new());
+                        for route in routes.drain(..) {
+                            match route {
+                                Route::One { session, qos } => found.push((session.id(), qos)),
+                                Route::Group(group) => {
+                                    let members = group.turn().into_iter();
+                                    let members = members.map(|m| (m.session.id(), m.qos));
+                                    found_groups.push(members.collect::<Members>());
+                                }
+                            }
+                        }
+                        prop_assert_eq!(found, alone.into_iter().collect::<Vec<_>>(), "{}", topic);
+                        let mut groups: Vec<_> = groups.into_values().collect();
+                        groups.sort_unstable();
+                        found_groups.sort_unstable();
+                        prop_assert_eq!(found_groups, groups, "{}", topic);
+                    }
+                }
+                prop_assert_eq!(router.len(), model.len());
+            }
+            for (filter, session) in model.into_keys() {
+                router.unsubscribe(filter, &sessions[session]);
+            }
+            let tables = router.tables.read();
+            prop_assert!(tables.trie.is_bare(), "something is left behind: {:?}", tables);
+            prop_assert!(tables.groups.is_empty());
+            prop_assert_eq!(tables.members, 0);
+        }
+    }
+}

@@ -50,7 +50,7 @@ pub(crate) struct Member {
 }
 
 impl Group {
-    pub(super) fn new(id: ReceiverId) -> Self {
+    pub(crate) fn new(id: ReceiverId) -> Self {
         Self { id, members: Mutex::default() }
     }
 

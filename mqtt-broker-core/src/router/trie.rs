@@ -291,3 +291,19 @@ impl Levels {
         }
     }
 }
+
+#[cfg(test)]
+impl Trie {
+    /// Whether nothing is left: no filter, no node but the root, no edge and no name of a level.
+    pub(super) fn is_bare(&self) -> bool {
+        let Wild { nodes, free, edges, levels } = &self.wild;
+        let has_nodes = nodes.len() - free.len() > 1;
+        let has_levels = !levels.ids.is_empty() || levels.names.len() - levels.free.len() > 1;
+        let root = &nodes[ROOT as usize];
+        self.len == 0
+            && self.exact.is_empty()
+            && self.wild.is_empty()
+            && root.children == 0
+            && !(has_nodes || !edges.is_empty() || has_levels)
+    }
+}

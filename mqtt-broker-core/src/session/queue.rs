@@ -91,3 +91,90 @@ impl Queue {
             || self.bytes > config.max_queued_bytes / 2
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mqtt_codec::TopicName;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::router::ReceiverId;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// At this QoS, with so many bytes of payload, for one of two groups or none.
+        Push(u8, usize, Option<usize>),
+        Pop,
+        /// The messages of one group leave, or those of all.
+        TakeShared(Option<usize>),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0u8..3, 0usize..30, prop::option::weighted(0.3, 0usize..2))
+                .prop_map(|(qos, payload, group)| Step::Push(qos, payload, group)),
+            2 => Just(Step::Pop),
+            1 => prop::option::of(0usize..2).prop_map(Step::TakeShared),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_queue_keeps_its_order_its_sums_and_its_limits(
+            steps in prop::collection::vec(step(), 0..120),
+            max_queued_messages in 0usize..8,
+            max_queued_bytes in 0usize..100,
+            times in 1usize..3,
+        ) {
+            let config = Config { max_queued_messages, max_queued_bytes, ..Config::default() };
+            let groups = [1, 2].map(|n| Arc::new(Group::new(ReceiverId::session(n))));
+            let mut queue = Queue::default();
+            // QoS, payload, group.
+            let mut list: Vec<(u8, usize, Option<usize>)> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Push(qos, payload, group) => {
+                        let topic = TopicName::new("t").unwrap();
+                        let message =
+                            Message::new(topic, &vec![0; payload], QoS::try_from(qos).unwrap());
+                        let message = message.unwrap();
+                        if queue.is_over(message.size(), &config, times) {
+                            continue;
+                        }
+                        let group_of = group.map(|group| Arc::clone(&groups[group]));
+                        queue.push(Queued { message, group: group_of });
+                        list.push((qos, payload, group));
+                    }
+                    Step::Pop => {
+                        let expected = (!list.is_empty()).then(|| list.remove(0));
+                        let front = queue.front().map(|queued| queued.message.payload().len());
+                        prop_assert_eq!(front, expected.map(|(_, payload, _)| payload));
+                        let popped = queue.pop().map(|queued| queued.message.payload().len());
+                        prop_assert_eq!(popped, front);
+                    }
+                    Step::TakeShared(only) => {
+                        let group = only.map(|only| &*groups[only]);
+                        let is_meant = |(_, _, group): &(u8, usize, Option<usize>)| {
+                            group.is_some() && only.is_none_or(|only| *group == Some(only))
+                        };
+                        let taken = queue.take_shared(group);
+                        let expected: Vec<_> = list.extract_if(.., |entry| is_meant(entry)).collect();
+                        let payloads = taken.iter().map(|queued| queued.message.payload().len());
+                        prop_assert!(payloads.eq(expected.iter().map(|(_, payload, _)| *payload)));
+                    }
+                }
+                let bytes: usize = list.iter().map(|(_, payload, _)| payload + 1).sum();
+                prop_assert_eq!((queue.len(), queue.bytes()), (list.len(), bytes));
+                prop_assert_eq!(queue.is_empty(), list.is_empty());
+                prop_assert_eq!(queue.holds_qos0(), list.iter().any(|(qos, _, _)| *qos == 0));
+                prop_assert!(list.len() <= 1 || list.len() <= max_queued_messages * times);
+                prop_assert!(list.len() <= 1 || bytes <= max_queued_bytes * times);
+                let is_half_full =
+                    list.len() > max_queued_messages / 2 || bytes > max_queued_bytes / 2;
+                prop_assert_eq!(queue.is_over_half(&config), is_half_full);
+                // A publisher that is held back from the limit on is let go of below it.
+                prop_assert!(!queue.is_over(0, &config, 1) || queue.is_over_half(&config));
+            }
+        }
+    }
+}
