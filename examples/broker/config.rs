@@ -210,6 +210,7 @@ impl Builder {
     }
 
     fn finish(mut self, file: &Path, port: Option<u16>) -> Result<Config, ConfigError> {
+        self.warn_about_what_is_not_there();
         // Mosquitto's rule: whoever names a listener or a port decides about anonymous clients;
         // whoever names none gets a broker for this machine.
         let local_only = self.listeners.is_empty() && !self.default_listener.has_address();
@@ -252,6 +253,20 @@ impl Builder {
             user: self.user,
             warnings: self.warnings,
         })
+    }
+
+    /// What this broker reads and does not do yet. Who wrote it into a file counts on it.
+    fn warn_about_what_is_not_there(&mut self) {
+        let messages = &self.messages;
+        let missing = [
+            (self.persistence, "persistence: sessions and retained messages are in memory only"),
+            (messages.upgrade_qos, "upgrade_outgoing_qos: deliveries have the lower QoS of both"),
+            (messages.duplicates, "allow_duplicate_messages: a message is delivered once"),
+            (messages.max_inflight_bytes.is_some(), "max_inflight_bytes has no effect"),
+            (messages.max_memory.is_some(), "memory_limit has no effect"),
+        ];
+        let missing = missing.into_iter().filter(|(is_set, _)| *is_set);
+        self.warnings.extend(missing.map(|(_, text)| text.to_owned()));
     }
 
     /// `-p PORT` beside a file: a listener of the file at that port is meant, or the default listener
@@ -321,11 +336,11 @@ mod tests {
     fn options_belong_to_the_listener_above_them() {
         let config = parse(
             "max_connections 5\nport 1883\nlistener 1884 127.0.0.1\nmax_connections 7\n\
-             mount_point one/\nlistener 1885\nprotocol websockets\n",
+             max_qos 1\nlistener 1885\nprotocol websockets\n",
         );
         let limits: Vec<_> = config.listeners.iter().map(|l| l.max_connections).collect();
         assert_eq!(limits, [Some(5), Some(7), None]);
-        assert_eq!(config.listeners[1].mount_point.as_deref(), Some("one/"));
+        assert_eq!(config.listeners[1].max_qos, 1);
         assert_eq!(config.listeners[2].protocol, Protocol::WebSockets);
     }
 
@@ -366,6 +381,7 @@ mod tests {
         assert_eq!(error("listener"), "mosquitto.conf:1: listener needs a value");
         assert!(error("listener 65536").contains("port"));
         assert!(error("listener 0").contains("path"));
+        assert!(error("mount_point home/").contains("mount points"));
         assert!(error("max_qos 3").contains("0 to 2"));
         assert!(error("max_packet_size 19").contains("20"));
         assert!(error("password_file a\npassword_file b").contains("twice"));
@@ -389,6 +405,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_there_yet_is_told() {
+        assert!(parse("persistence false").warnings.is_empty());
+        assert!(parse("persistence true").warnings[0].contains("in memory only"));
+        assert_eq!(
+            parse("retry_interval 20").warnings,
+            ["mosquitto.conf:1: retry_interval has no effect"]
+        );
+    }
+
+    #[test]
     fn persistence_is_one_file() {
         assert_eq!(parse("persistence_location /var/lib/").persistence, None);
         let path = |text: &str| parse(&format!("persistence true\n{text}")).persistence;
@@ -406,7 +432,6 @@ protocol mqtt
 socket_domain ipv4
 max_connections 100
 global_max_connections 1000
-mount_point home/
 accept_protocol_versions 3, 4
 set_tcp_nodelay true
 allow_anonymous false

@@ -18,8 +18,6 @@ pub struct Listener {
     pub ip_version: Option<IpVersion>,
     /// The most clients at once on this listener.
     pub max_connections: Option<usize>,
-    /// What is put before every topic and filter of its clients.
-    pub mount_point: Option<String>,
     /// The highest QoS that its clients may publish with.
     pub max_qos: u8,
     /// The versions of the protocol that are spoken.
@@ -157,7 +155,6 @@ pub(super) struct Draft {
     protocol: Protocol,
     ip_version: Option<IpVersion>,
     max_connections: Option<usize>,
-    mount_point: Option<String>,
     max_qos: Option<u8>,
     versions: Option<Versions>,
     user_name_as_client_id: bool,
@@ -225,13 +222,6 @@ impl Draft {
                 }
             }
             "max_connections" => self.max_connections = line.limit_or_minus_1()?,
-            "mount_point" => {
-                let mount_point = line.text()?;
-                if mount_point.contains(['+', '#']) {
-                    return Err(line.invalid("a topic without + and #"));
-                }
-                line.set(&mut self.mount_point, mount_point)?;
-            }
             "max_qos" => {
                 let max_qos = line.number("0 to 2")?;
                 if max_qos > 2 {
@@ -317,7 +307,6 @@ impl Draft {
             protocol: self.protocol,
             ip_version: self.ip_version,
             max_connections: self.max_connections,
-            mount_point: self.mount_point,
             max_qos: self.max_qos.unwrap_or(2),
             versions: self.versions.unwrap_or(Versions { v3_1: true, v3_1_1: true }),
             user_name_as_client_id: self.user_name_as_client_id,

@@ -217,3 +217,24 @@ fn max_inflight_messages_and_max_queued_messages_bound_a_session() {
     // Mosquitto counts the window extra; how many are kept is the limit, not the exact number.
     assert!((5..=8).contains(&received), "{received} messages were kept");
 }
+
+// The file that users start from, and the same with all that is commented out.
+#[test]
+fn the_annotated_configuration_file_is_valid() {
+    let text = include_str!("../../broker/broker.conf");
+    let config = mqtt_examples::config::Config::parse(text).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(config.listeners.len(), 1);
+    let all: String = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            // Examples of ACL lines and sentences begin with a space.
+            Some(option) if option.starts_with(|c: char| c.is_ascii_lowercase()) => option,
+            _ => line,
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    // Here it stands below listeners, for those who read from the top.
+    let all = all.replace("allow_anonymous true\n", "").replace("listener 8883", "listener 8884");
+    let config = mqtt_examples::config::Config::parse(&all).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(config.listeners.len(), 4);
+}

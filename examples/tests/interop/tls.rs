@@ -1,13 +1,13 @@
 //! TLS over TCP and WebSocket: who gets in with which certificate.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::broker_process::{BrokerProcess, is_mosquitto};
 use crate::certificates::{Authority, Certificate};
 use crate::foreign::{in_path, required};
 use crate::mosquitto::{Subscriber, clients_installed, command, publish, received};
-use crate::program::{eventually, scripts};
+use crate::program::{eventually, scratch, scripts};
 use crate::wire::{Connect, Wire};
 
 /// The options of a TLS listener.
@@ -232,4 +232,37 @@ fn certificates_are_read_anew_at_hup_and_nobody_is_disconnected() {
         assert!(eventually(told).is_some());
         assert!(mosquitto_gets_in(&broker, &other.file(), None), "the old ones stay in use");
     }
+}
+
+// The lines of the broker's README, as they stand there.
+#[test]
+fn the_openssl_lines_of_the_readme_make_certificates_that_work() {
+    let Some(_) = required("openssl", in_path("openssl")) else { return };
+    if !clients_installed() {
+        return;
+    }
+    let readme = include_str!("../../broker/README.md");
+    let script = readme.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
+    let folder = scratch().join(format!("openssl-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder can be made");
+    let status = Command::new("sh")
+        .args(["-e", "-c", script.expect("the README has the lines")])
+        .current_dir(&folder)
+        .stderr(Stdio::null())
+        .status();
+    assert!(status.expect("sh runs").success());
+    let certificate = |name: &str| Certificate {
+        file: folder.join(format!("{name}.crt")),
+        key: folder.join(format!("{name}.key")),
+    };
+    let (server, lamp, ca) = (certificate("server"), certificate("lamp"), folder.join("ca.crt"));
+    let broker = BrokerProcess::start_with_config(&format!(
+        "certfile {}\nkeyfile {}\ncafile {}\nrequire_certificate true\nallow_anonymous true",
+        server.file.display(),
+        server.key.display(),
+        ca.display()
+    ));
+    assert!(mosquitto_gets_in(&broker, &ca, Some(&lamp)));
+    assert!(!mosquitto_gets_in(&broker, &ca, None));
+    let _ = std::fs::remove_dir_all(folder);
 }
