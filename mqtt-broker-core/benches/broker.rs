@@ -1,0 +1,137 @@
+//! The broker without sockets: what a message costs from the publisher's bytes to the receiver's.
+//!
+//! `cargo bench -p mqtt-broker-core` prints time per message. The workloads are named by who talks to
+//! whom; each message has a payload of 16 bytes.
+
+#[path = "../tests/normative/wire.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests use the rest")]
+mod wire;
+#[path = "../tests/normative/world.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests use the rest")]
+mod world;
+
+use std::time::Duration;
+
+use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
+use mqtt_codec::{Packet, decode};
+use wire::{pubcomp, publish, pubrel};
+use world::{Client, World};
+
+/// Messages in one read of the publisher's socket.
+const BATCH: u16 = 32;
+const PAYLOAD: &str = "twenty-one point";
+
+/// One batch from `publisher` to `receivers`, acknowledged to the end.
+fn pass(publisher: &mut Client, receivers: &mut [Client], batch: &[u8]) {
+    publisher.send(batch);
+    for receiver in receivers.iter_mut() {
+        answer(receiver);
+    }
+    answer(publisher);
+    for receiver in receivers {
+        answer(receiver);
+    }
+    answer(publisher);
+}
+
+/// Acknowledges whatever there is.
+fn answer(client: &mut Client) {
+    let received = client.received();
+    let mut rest = &received.0[..];
+    let mut answers = Vec::new();
+    while let Ok(Some((packet, len))) = decode(rest, usize::MAX) {
+        rest = &rest[len..];
+        match packet {
+            Packet::Publish(publish) => match publish.delivery {
+                mqtt_codec::Delivery::AtMostOnce => {}
+                mqtt_codec::Delivery::AtLeastOnce { id, .. } => {
+                    Packet::PubAck(id).encode(&mut answers);
+                }
+                mqtt_codec::Delivery::ExactlyOnce { id, .. } => {
+                    Packet::PubRec(id).encode(&mut answers);
+                }
+            },
+            Packet::PubRec(id) => answers.extend(pubrel(id.get())),
+            Packet::PubRel(id) => answers.extend(pubcomp(id.get())),
+            _ => {}
+        }
+    }
+    if !answers.is_empty() {
+        client.send(&answers);
+    }
+}
+
+fn batch(qos: u8, topic: &str) -> Vec<u8> {
+    (1..=BATCH).flat_map(|id| publish(0x30 | qos << 1, topic, id, PAYLOAD)).collect()
+}
+
+fn pair(bencher: &mut Bencher<'_>, world: &World, qos: u8) {
+    let mut receivers = [world.subscriber("receiver", "sensors/+/light", qos)];
+    let mut publisher = world.client("publisher");
+    let batch = batch(qos, "sensors/kitchen/light");
+    bencher.iter(|| pass(&mut publisher, &mut receivers, &batch));
+}
+
+fn messages(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("one to one");
+    group.throughput(Throughput::Elements(BATCH.into()));
+    for qos in 0..=2 {
+        group.bench_function(format!("QoS {qos}"), |bencher| pair(bencher, &World::new(), qos));
+    }
+    // One that has stopped reading costs the others nothing: it is over its limits all the time.
+    for qos in 0..=1 {
+        group.bench_function(format!("QoS {qos}, beside a stopped reader"), |bencher| {
+            let world = World::with(|config| config.congestion_timeout = Duration::from_secs(3600));
+            let _stopped = world.subscriber("stopped", "flood", qos);
+            let mut flooder = world.client("flooder");
+            let flood = publish(0x30 | qos << 1, "flood", 1, &PAYLOAD.repeat(256));
+            for _ in 0..50_000 {
+                flooder.send(&flood);
+                flooder.received();
+                if !flooder.wants_input() {
+                    break;
+                }
+            }
+            pair(bencher, &world, qos);
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("one to 100");
+    group.throughput(Throughput::Elements(u64::from(BATCH) * 100));
+    for qos in 0..=1 {
+        group.bench_function(format!("QoS {qos}"), |bencher| {
+            let world = World::new();
+            let mut receivers: Vec<_> = (0..100)
+                .map(|n| world.subscriber(&format!("receiver{n}"), "sensors/#", qos))
+                .collect();
+            let mut publisher = world.client("publisher");
+            let batch = batch(qos, "sensors/kitchen/light");
+            bencher.iter(|| pass(&mut publisher, &mut receivers, &batch));
+        });
+    }
+    group.finish();
+}
+
+fn filters(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("filters that do not match");
+    group.throughput(Throughput::Elements(BATCH.into()));
+    for count in [1, 1000, 100_000] {
+        group.bench_function(format!("{count}"), |bencher| {
+            let world = World::with(|config| config.max_subscriptions = count);
+            let mut others = world.client("others");
+            for n in 0..count {
+                let filter = match n % 10 {
+                    0..3 => format!("houses/{n}/+/light"),
+                    _ => format!("houses/{n}/kitchen/light"),
+                };
+                others.subscribe(&filter, 0);
+            }
+            pair(bencher, &world, 0);
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, messages, filters);
+criterion_main!(benches);
