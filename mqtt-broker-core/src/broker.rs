@@ -1,4 +1,5 @@
 use std::hash::BuildHasher;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use foldhash::fast::FixedState;
@@ -361,31 +362,40 @@ impl Shared {
 
     /// Does what the end of an absent client's session left to do.
     fn forget(&self, displaced: Displaced, worker: &mut Worker) {
-        if let Some(ended) = &displaced.ended {
-            self.hooks.session_ended(ended.session.client_id());
-        }
+        let session = displaced.ended.as_ref().map(|ended| Arc::clone(&ended.session));
         self.settle(displaced, worker);
+        if let Some(session) = session {
+            self.hooks.session_ended(session.client_id());
+        }
     }
 
     /// Does what an ended connection or session left to do, when no lock is held.
+    ///
+    /// The connection that this is called from may be another client's, so a hook that panics costs
+    /// the messages at hand and nothing else.
     pub(crate) fn settle(&self, displaced: Displaced, worker: &mut Worker) {
         let Displaced { ended, left, will, wakes } = displaced;
-        if let Some(Ended { session, subscriptions, shared }) = ended {
+        worker.wakes.extend(wakes);
+        let shared = ended.map_or_else(Vec::new, |Ended { session, subscriptions, shared }| {
             for subscription in subscriptions {
                 self.router.unsubscribe(subscription.filter.as_topic_filter(), &session);
             }
+            shared
+        });
+        let _ = catch_unwind(AssertUnwindSafe(|| {
             self.share_again(shared, worker);
-        }
-        if let Some(session) = left {
-            self.share_messages_of(&session, worker);
-        }
-        worker.wakes.extend(wakes);
-        if let Some(will) = will {
-            let publication = Publication::from(&will.message);
-            // There is no connection that could be ended for it.
-            let _ = self.publish_from(&will.client, &publication, worker);
-            worker.congested.clear();
-        }
+            if let Some(session) = left {
+                self.share_messages_of(&session, worker);
+            }
+        }));
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(will) = will {
+                let publication = Publication::from(&will.message);
+                // There is no connection that a refusal could end.
+                let _ = self.publish_from(&will.client, &publication, worker);
+                worker.congested.clear();
+            }
+        }));
     }
 
     /// The client of a session is gone: messages of its groups go to other members that are there.

@@ -5,6 +5,7 @@ mod publish;
 mod subscribe;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -445,6 +446,7 @@ impl Connection {
             }
         }
         let shared = self.broker.shared();
+        shared.count_disconnected();
         open.release(shared, worker, false);
         if let Some(mut displaced) = shared.registry.close(&open.session, open.epoch, now) {
             if matches!(result, Ok(Closed::Disconnect | Closed::ShutDown)) {
@@ -452,7 +454,6 @@ impl Connection {
             }
             shared.settle(displaced, worker);
         }
-        shared.count_disconnected();
         shared.hooks.disconnected(&open.client, &result);
     }
 
@@ -490,9 +491,13 @@ impl Drop for Connection {
     fn drop(&mut self) {
         if matches!(self.stage, Stage::Open(_)) {
             let broker = self.broker.clone();
-            broker.with_worker(|worker| {
-                self.close(Ok(Closed::EndOfStream), worker, self.last_input);
-            });
+            // A hook that panics may be the reason why we are here, and must not do it again: a panic
+            // in a panic would end the process.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                broker.with_worker(|worker| {
+                    self.close(Ok(Closed::EndOfStream), worker, self.last_input);
+                });
+            }));
         }
         self.broker.shared().count_closed();
     }

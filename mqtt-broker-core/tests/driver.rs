@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mqtt_broker_core::{Broker, Closed, Config, ConnectionError, PeerInfo, ServeError};
-use mqtt_broker_core::{Message, serve_connection};
-use mqtt_codec::{QoS, TopicFilter, TopicName};
+use mqtt_broker_core::{
+    Broker, Client, Closed, Config, ConnectionError, Hooks, Message, PeerInfo, Permission,
+    ServeError, serve_connection,
+};
+use mqtt_codec::{Publish, QoS, TopicFilter, TopicName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
@@ -116,4 +118,64 @@ async fn the_program_itself_gets_what_clients_publish() {
     assert_eq!((message.payload(), message.retain()), (&b"x"[..], false));
     let mut late = broker.subscribe(TopicFilter::new("t").unwrap(), QoS::AtMostOnce);
     assert!(late.recv().await.retain());
+}
+
+/// Panics on everything that has to do with one client.
+struct Grudge;
+
+impl Hooks for Grudge {
+    fn authorize_publish(&self, client: &Client, _: &Publish<'_>) -> Permission {
+        assert_ne!(client.client_id, "b", "publish");
+        Permission::Allow
+    }
+
+    fn connected(&self, client: &Client, _: bool) {
+        assert_ne!(client.client_id, "c", "connected");
+    }
+
+    fn disconnected(&self, client: &Client, _: &Result<Closed, ConnectionError>) {
+        assert!(!["b", "c", "d"].contains(&client.client_id.as_str()), "disconnected");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_panics_harms_its_own_connection_at_most() {
+    let broker = Broker::new(Config::default(), Grudge);
+    let (mut good, _task) = serve(&broker);
+    good.write_all(CONNECT).await.unwrap();
+    expect(&mut good, b"\x20\x02\0\0").await;
+    good.write_all(b"\x82\x06\0\x07\0\x01t\x01").await.unwrap();
+    expect(&mut good, b"\x90\x03\0\x07\x01").await;
+
+    // `b` has a will, publishes, and panics with its message, its will and its end.
+    let (mut bad, task) = serve(&broker);
+    bad.write_all(b"\x10\x13\0\x04MQTT\x04\x06\0\x0a\0\x01b\0\x01t\0\x01w").await.unwrap();
+    expect(&mut bad, b"\x20\x02\0\0").await;
+    bad.write_all(b"\x32\x06\0\x01t\0\x09x").await.unwrap();
+    assert!(task.await.unwrap_err().is_panic());
+
+    // `c` panics when it connects.
+    let (mut bad, task) = serve(&broker);
+    bad.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\x0a\0\x01c").await.unwrap();
+    assert!(task.await.unwrap_err().is_panic());
+
+    // `b` again is taken over: its will panics on the new connection's behalf, which lives on.
+    let (mut first, _first) = serve(&broker);
+    first.write_all(b"\x10\x13\0\x04MQTT\x04\x06\0\x0a\0\x01b\0\x01t\0\x01w").await.unwrap();
+    expect(&mut first, b"\x20\x02\0\0").await;
+    let (mut second, _second) = serve(&broker);
+    second.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\x0a\0\x01b").await.unwrap();
+    expect(&mut second, b"\x20\x02\0\0").await;
+
+    // `d` is dropped by its driver, and panics in the middle of that.
+    let (mut bad, task) = serve(&broker);
+    bad.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\x0a\0\x01d").await.unwrap();
+    expect(&mut bad, b"\x20\x02\0\0").await;
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+
+    good.write_all(b"\x32\x06\0\x01t\0\x09x").await.unwrap();
+    expect(&mut good, b"\x32\x06\0\x01t\0\x01x\x40\x02\0\x09").await;
+    let stats = broker.stats();
+    assert_eq!((stats.clients_connected, stats.sessions, stats.subscriptions), (2, 2, 1));
 }

@@ -106,17 +106,18 @@ impl Connection {
             state.attach(connack, &shared.config, worker);
         }
         shared.count_connected();
-        shared.hooks.connected(&client, opened.present);
         self.stage = Stage::Open(Box::new(Open {
             session: opened.session,
             epoch: opened.epoch,
-            client,
+            client: Arc::clone(&client),
             connack: Some(connack),
             silence: (keep_alive > 0).then(|| Duration::from_secs(keep_alive.into()) * 3 / 2),
             held: None,
             is_replaying: opened.present,
             is_choked: false,
         }));
+        // Last, so that a hook that panics leaves a connection that can be ended.
+        shared.hooks.connected(&client, opened.present);
         Ok(())
     }
 

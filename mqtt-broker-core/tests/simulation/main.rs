@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use world::World;
 
-/// Seeds without `MQTT_SIM_SEEDS`: a few seconds in a debug build.
-const SEEDS: u64 = 300;
+/// Seeds without `MQTT_SIM_SEEDS`: half a minute of one core in a debug build.
+const SEEDS: u64 = 2000;
 
 /// Steps of one seed. Longer lives found nothing that more seeds did not.
 const STEPS: u64 = 1500;
