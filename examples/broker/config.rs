@@ -4,6 +4,8 @@
 //! file. Every listener of a `Config` carries its own complete [`Policy`], so nothing that decides
 //! who may connect is looked up by chance in a global default.
 
+use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,6 +45,9 @@ pub struct Config {
     pub persistence: Option<PathBuf>,
     /// How often `$SYS` is published (`sys_interval`, 10 s); `None` for not at all.
     pub sys_interval: Option<Duration>,
+    /// Where Prometheus gets the same figures (`metrics_listener PORT [ADDRESS]`, which Mosquitto does
+    /// not have); on loopback without an address.
+    pub metrics: Option<(u16, Option<IpAddr>)>,
     /// What is logged, and where to.
     pub logging: Logging,
     /// The process id is written there (`pid_file`).
@@ -113,6 +118,7 @@ struct Builder {
     persistence_location: Option<PathBuf>,
     persistence_file: Option<PathBuf>,
     sys_interval: u16,
+    metrics: Option<(u16, Option<IpAddr>)>,
     logging: Logging,
     pid_file: Option<PathBuf>,
     user: Option<String>,
@@ -136,6 +142,7 @@ impl Default for Builder {
             persistence_file: None,
             // Mosquitto's default.
             sys_interval: 10,
+            metrics: None,
             logging: Logging::default(),
             pid_file: None,
             user: None,
@@ -191,6 +198,7 @@ impl Builder {
             "persistence_location" => line.set(&mut self.persistence_location, line.path()?)?,
             "persistence_file" => line.set(&mut self.persistence_file, line.path()?)?,
             "sys_interval" => self.sys_interval = line.number("seconds from 0 to 65535")?,
+            "metrics_listener" => line.set(&mut self.metrics, metrics_listener(line)?)?,
             "pid_file" => line.set(&mut self.pid_file, line.path()?)?,
             "user" => line.set(&mut self.user, line.text()?)?,
             // Ours is durable at every acknowledgement: there is nothing to do now and then.
@@ -248,6 +256,7 @@ impl Builder {
             persistence: self.persistence.then(|| location.join(file_name)),
             sys_interval: (self.sys_interval > 0)
                 .then(|| Duration::from_secs(u64::from(self.sys_interval))),
+            metrics: self.metrics,
             logging: self.logging.or_default(),
             pid_file: self.pid_file,
             user: self.user,
@@ -275,6 +284,19 @@ impl Builder {
         if !self.listeners.iter().any(|listener| listener.port() == Some(port)) {
             self.default_listener.set_port(port);
         }
+    }
+}
+
+/// A port, and an IP address if it is not loopback.
+fn metrics_listener(line: &Line) -> Result<(u16, Option<IpAddr>), Reason> {
+    let expected = || line.invalid("a port from 1 to 65535 and an IP address");
+    let words = line.words()?;
+    let port = words.first().and_then(|port| port.parse::<NonZeroU16>().ok());
+    let port = port.ok_or_else(expected)?.get();
+    match &words[1..] {
+        [] => Ok((port, None)),
+        [address] => address.parse().map(|address| (port, Some(address))).map_err(|_| expected()),
+        _ => Err(expected()),
     }
 }
 
@@ -462,6 +484,7 @@ persistence_file mosquitto.db
 autosave_interval 1800
 autosave_on_changes false
 sys_interval 10
+metrics_listener 9100 127.0.0.1
 log_dest stderr
 log_type all
 log_timestamp true

@@ -9,6 +9,7 @@ pub mod config;
 pub mod descriptors;
 pub mod listener;
 pub mod log;
+pub mod metrics;
 pub mod password;
 pub mod process;
 pub mod server;

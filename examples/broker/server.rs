@@ -17,6 +17,7 @@ use crate::config::{Config, Listener, Protocol};
 use crate::descriptors;
 use crate::listener::{BindError, Socket, Stream, bind};
 use crate::log::TopicLog;
+use crate::metrics::Metrics;
 use crate::sys::{self, Sys};
 use crate::tls::{TlsError, TlsServer};
 use crate::websocket::{self, Answer, Web, WebSocket};
@@ -41,6 +42,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// A broker whose listeners are open.
 pub struct Server {
     broker: Broker,
+    metrics: Option<Metrics>,
     sys_interval: Option<Duration>,
     access: Access,
     sockets: Vec<(Socket, Arc<Rules>)>,
@@ -58,6 +60,14 @@ pub enum ServerError {
     /// A listener cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The listener for metrics cannot be opened.
+    #[error("cannot listen for metrics on port {port}: {error}")]
+    Metrics {
+        /// Its port.
+        port: u16,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 /// What all connections of a listener have in common.
@@ -99,7 +109,14 @@ impl Server {
                 sockets.push((socket, Arc::clone(&rules)));
             }
         }
-        Ok(Self { broker, sys_interval: config.sys_interval, access, sockets })
+        let metrics = match config.metrics {
+            Some((port, address)) => {
+                let bound = Metrics::bind(address, port, broker.clone(), access.clone()).await;
+                Some(bound.map_err(|error| ServerError::Metrics { port, error })?)
+            }
+            None => None,
+        };
+        Ok(Self { broker, metrics, sys_interval: config.sys_interval, access, sockets })
     }
 
     /// Where it listens, as text for people.
@@ -124,6 +141,9 @@ impl Server {
             tokio::spawn(accept_loop(self.broker.clone(), socket, rules, life.clone()));
         }
         drop(life);
+        if let Some(metrics) = self.metrics {
+            tokio::spawn(metrics.serve());
+        }
         tokio::select! {
             () = end => {}
             () = sweep(&self.broker) => {}
@@ -216,7 +236,8 @@ async fn connection(broker: Broker, stream: Stream, rules: Arc<Rules>, _life: Li
             // The socket may be closed already; reading will tell.
             let _ = stream.set_nodelay(rules.tcp_nodelay);
             match &rules.tls {
-                Some(tls) => serve_tls(&broker, stream, tls, peer, &rules).await,
+                // Boxed, because every connection's task has room for the largest of its states.
+                Some(tls) => Box::pin(serve_tls(&broker, stream, tls, peer, &rules)).await,
                 None => serve(&broker, stream, peer, &rules).await,
             }
         }
@@ -248,7 +269,7 @@ async fn serve_tls(
 /// Serves a transport, as it is or as the one of a WebSocket.
 async fn serve<T>(
     broker: &Broker,
-    mut stream: T,
+    stream: T,
     peer: PeerInfo,
     rules: &Rules,
 ) -> Result<(), ServeError>
@@ -257,13 +278,26 @@ where
 {
     match rules.protocol {
         Protocol::Mqtt => serve_connection(broker, stream, peer).await.map(drop),
-        Protocol::WebSockets => match websocket::answer(&mut stream, &rules.web).await? {
-            Answer::Over => Ok(()),
-            Answer::WebSocket(read) => {
-                let socket = WebSocket::new(stream, read, rules.max_message).await;
-                serve_connection(broker, socket, peer).await.map(drop)
-            }
-        },
+        Protocol::WebSockets => Box::pin(serve_web(broker, stream, peer, rules)).await,
+    }
+}
+
+/// Answers a request, and serves when it is for a WebSocket.
+async fn serve_web<T>(
+    broker: &Broker,
+    mut stream: T,
+    peer: PeerInfo,
+    rules: &Rules,
+) -> Result<(), ServeError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    match websocket::answer(&mut stream, &rules.web).await? {
+        Answer::Over => Ok(()),
+        Answer::WebSocket(read) => {
+            let socket = WebSocket::new(stream, read, rules.max_message).await;
+            serve_connection(broker, socket, peer).await.map(drop)
+        }
     }
 }
 

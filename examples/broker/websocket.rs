@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 mod files;
 mod request;
 
-pub use request::{Answer, Web, answer};
+pub use request::{Answer, Wanted, Web, answer, read_request};
 
 /// Bytes read from a connection at a time. Each connection keeps a buffer of this size, and most
 /// messages are small.

@@ -36,11 +36,22 @@ pub enum Answer {
 }
 
 /// What a request asks for.
-enum Wanted {
-    /// A WebSocket: the answer to its key, and the subprotocol that was agreed.
-    WebSocket { accept: String, protocol: Option<&'static str> },
+#[derive(Debug)]
+pub enum Wanted {
+    /// A WebSocket.
+    WebSocket {
+        /// The answer to its key.
+        accept: String,
+        /// The subprotocol that was agreed.
+        protocol: Option<&'static str>,
+    },
     /// A file.
-    File { path: String, head: bool },
+    File {
+        /// Its path with what follows a question mark.
+        path: String,
+        /// Only the head of the answer is wanted.
+        head: bool,
+    },
 }
 
 /// Reads a request and answers it.
@@ -51,8 +62,7 @@ pub async fn answer<T>(stream: &mut T, web: &Web) -> io::Result<Answer>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let (request, length) = timeout(REQUEST_TIME, read_request(stream)).await.map_err(late)??;
+    let (request, length) = read_in_time(stream).await?;
     match parse(&request[..length], web) {
         Ok(Wanted::WebSocket { accept, protocol }) => {
             let protocol = protocol
@@ -76,8 +86,25 @@ where
     }
 }
 
+/// Reads a request without an answer to it: what it asks for, or the status line of a refusal.
+///
+/// # Errors
+/// As [`answer`].
+pub async fn read_request<T>(stream: &mut T) -> io::Result<Result<Wanted, &'static str>>
+where
+    T: AsyncRead + Unpin,
+{
+    let (request, length) = read_in_time(stream).await?;
+    Ok(parse(&request[..length], &Web::default()))
+}
+
+async fn read_in_time<T: AsyncRead + Unpin>(stream: &mut T) -> io::Result<(Vec<u8>, usize)> {
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    timeout(REQUEST_TIME, read_head(stream)).await.map_err(late)?
+}
+
 /// Reads to the end of a request's headers. Returns what was read, and where they end.
-async fn read_request<T: AsyncRead + Unpin>(stream: &mut T) -> io::Result<(Vec<u8>, usize)> {
+async fn read_head<T: AsyncRead + Unpin>(stream: &mut T) -> io::Result<(Vec<u8>, usize)> {
     let mut request = Vec::with_capacity(1024);
     loop {
         if stream.read_buf(&mut request).await? == 0 {

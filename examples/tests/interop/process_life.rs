@@ -253,3 +253,42 @@ fn a_unix_socket_serves_and_is_removed() {
     assert!(broker.end_with("TERM").success());
     assert!(!path.exists());
 }
+
+// The figure stands in the output: bytes of the broker's memory for each connection.
+#[test]
+fn ten_thousand_idle_clients_are_served() {
+    const CLIENTS: u64 = 10_000;
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find(|line| line.starts_with("Max open files"));
+    let files = files.and_then(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok());
+    if files.is_none_or(|files| files < CLIENTS + 1000) || is_mosquitto() {
+        println!("skipped: {files:?} open files are not enough (or it is Mosquitto)");
+        return;
+    }
+    let broker = BrokerProcess::start();
+    let memory = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", broker.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
+    };
+    let before = memory();
+    let start = Instant::now();
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let mut wire = Wire::connect(&broker, &Connect::new(&format!("idle-{number}")));
+            wire.send(&subscribe(1, &[(&format!("idle/{number}"), 1)]));
+            assert_eq!(wire.expect_suback(), [1]);
+            wire
+        })
+        .collect();
+    let each = (memory() - before) / CLIENTS;
+    println!("{CLIENTS} clients after {:?}, {each} bytes of memory each", start.elapsed());
+    // A debug build takes about 3,400. Twice that would be a buffer that nobody needs.
+    assert!(each < 6000, "{each} bytes of memory for each client");
+    for number in [0, 4711, clients.len() - 1] {
+        let topic = format!("idle/{number}");
+        let mut publisher = Wire::connect(&broker, &Connect::new("publisher"));
+        publisher.send(&publish(0x30, topic.as_bytes(), None, b"hello"));
+        assert_eq!(clients[number].expect_publish().topic, topic);
+    }
+}

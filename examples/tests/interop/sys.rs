@@ -1,8 +1,10 @@
 //! `$SYS` has the same topics here and in Mosquitto.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
-use crate::broker_process::{BrokerProcess, is_mosquitto};
+use crate::broker_process::{BrokerProcess, free_port, is_mosquitto};
 use crate::wire::{Connect, Wire, subscribe};
 
 /// The topics that Mosquitto 2.0 publishes within its first seconds.
@@ -113,4 +115,31 @@ fn clients_cannot_publish_to_it() {
             }
         }
     }
+}
+
+#[test]
+fn prometheus_gets_the_same_figures() {
+    if is_mosquitto() {
+        return;
+    }
+    let port = free_port();
+    let broker =
+        BrokerProcess::start_with_config(&format!("allow_anonymous true\nmetrics_listener {port}"));
+    let mut wire = Wire::connect(&broker, &Connect::new("client"));
+    wire.send(&subscribe(1, &[("a", 0), ("b", 0)]));
+    wire.expect_suback();
+    let get = |path: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("it answers");
+        text
+    };
+    let text = get("/metrics");
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    for line in ["mqtt_clients_connected 1", "mqtt_subscriptions 2", "mqtt_connects_total 1"] {
+        assert!(text.lines().any(|other| other == line), "{line} is missing in {text}");
+    }
+    assert!(get("/other").starts_with("HTTP/1.1 404 "));
 }
