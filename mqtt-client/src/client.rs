@@ -1,7 +1,8 @@
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use mqtt_codec::{QoS, TopicFilterBuf};
+use mqtt_codec::{QoS, TopicError, TopicFilterBuf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -161,16 +162,52 @@ impl Client {
         qos: QoS,
         acks: AckMode,
     ) -> Result<Subscription, SubscribeError> {
-        let filter = TopicFilterBuf::new(filter)?;
-        let stream = self.shared().with(|state| {
-            let stream = state.add_inbox(filter.clone());
-            state.machine.subscribe(filter, qos, stream, acks != AckMode::Received);
-            stream
-        });
+        self.subscribe_all([(filter, qos)], acks).await
+    }
+
+    /// Subscribes to several filters with one stream, which gets each message once. Ready when the
+    /// broker has answered for each; [`Subscription::grants`] tells what.
+    ///
+    /// Cancel safe as [`subscribe`](Self::subscribe).
+    ///
+    /// # Errors
+    /// If a filter is not valid, the broker refuses all of them, or the client is closed.
+    pub async fn subscribe_all<'a>(
+        &self,
+        filters: impl IntoIterator<Item = (&'a str, QoS)>,
+        acks: AckMode,
+    ) -> Result<Subscription, SubscribeError> {
+        let filters: Result<Vec<_>, TopicError> = filters
+            .into_iter()
+            .map(|(filter, qos)| Ok((TopicFilterBuf::new(filter)?, qos)))
+            .collect();
+        let filters = filters?;
+        let takes = acks != AckMode::Received;
+        let stream = self.shared().with(|state| state.subscribe(filters, takes));
         let tell = !self.is_persistent;
         let subscription = Subscription::new(self.handle.clone(), stream, acks, tell);
         subscription.wait_for_grant().await?;
         Ok(subscription)
+    }
+
+    /// Ends a subscription that a persistent session has from an earlier run of the program, for
+    /// which there is no stream here. Does nothing if there is one. Ready when the broker has
+    /// confirmed it; it is told also if the future is dropped.
+    ///
+    /// # Errors
+    /// If the filter is not valid.
+    pub async fn unsubscribe(&self, filter: &str) -> Result<(), SubscribeError> {
+        let filter = TopicFilterBuf::new(filter)?;
+        self.shared().with(|state| state.machine.unsubscribe_stale(filter.clone()));
+        std::future::poll_fn(|cx| {
+            let mut state = self.shared().lock();
+            if state.is_stopped || state.machine.is_unsubscribed(&filter) {
+                return Poll::Ready(Ok(()));
+            }
+            state.unsubscribing.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 
     /// Publishes a request and waits for the first message on `reply_to`, which is subscribed to,

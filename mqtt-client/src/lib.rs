@@ -74,5 +74,6 @@ pub use transport::{Connecting, Connector, Timeouts, Transport};
 
 pub use bytes::Bytes;
 pub use mqtt_codec::{
-    ConnectReturnCode, QoS, TopicError, TopicFilter, TopicFilterBuf, TopicName, TopicNameBuf,
+    ConnectReturnCode, PacketId, QoS, TopicError, TopicFilter, TopicFilterBuf, TopicName,
+    TopicNameBuf,
 };

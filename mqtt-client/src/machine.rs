@@ -128,9 +128,9 @@ pub(crate) enum Event {
     /// An accepted message has come to its end.
     Ended { token: Token, outcome: Result<Delivered, Undelivered> },
     /// The broker granted a filter.
-    Granted { stream: StreamId, qos: QoS },
-    /// The broker refused a filter: its streams end.
-    SubscriptionRefused { stream: StreamId },
+    Granted { stream: StreamId, filter: TopicFilterBuf, qos: QoS },
+    /// The broker refused a filter.
+    SubscriptionRefused { stream: StreamId, filter: TopicFilterBuf },
     /// Fewer filters are waiting for their UNSUBACK.
     Unsubscribed,
 }
@@ -288,6 +288,11 @@ impl Machine {
     /// `tell`.
     pub(crate) fn unsubscribe(&mut self, filter: &TopicFilterBuf, stream: StreamId, tell: bool) {
         self.subscriptions.remove(filter, stream, tell);
+    }
+
+    /// Tells the broker to end a subscription of an earlier life of this session.
+    pub(crate) fn unsubscribe_stale(&mut self, filter: TopicFilterBuf) {
+        self.subscriptions.remove_stale(filter);
     }
 
     pub(crate) fn is_unsubscribed(&self, filter: &TopicFilterBuf) -> bool {

@@ -2,7 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mqtt_codec::{PublishBuf, QoS, TopicError, TopicName, TopicNameBuf};
+use mqtt_codec::{PacketId, PublishBuf, QoS, TopicError, TopicName, TopicNameBuf};
 
 use crate::offline::Offline;
 use crate::shared::AckHandle;
@@ -122,6 +122,12 @@ impl Message {
     /// The QoS that it came with: the lower one of the publisher's and the subscription's.
     pub fn qos(&self) -> QoS {
         self.frame.qos()
+    }
+
+    /// The packet id that it came with, for QoS 1 and 2. For logs: it says nothing to the outside of
+    /// the connection.
+    pub fn packet_id(&self) -> Option<PacketId> {
+        self.frame.publish().packet_id()
     }
 
     /// Whether it is a retained message that came because of a new subscription `[MQTT-3.3.1-8]`.

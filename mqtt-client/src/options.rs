@@ -265,26 +265,27 @@ impl Builder {
     }
 
     /// The same with its own way of acknowledging.
-    pub fn subscription_with(
+    pub fn subscription_with(self, filter: &str, qos: QoS, acks: AckMode) -> (Self, Subscription) {
+        self.subscription_all([(filter, qos)], acks)
+    }
+
+    /// The same for several filters with one stream, which gets each message once.
+    pub fn subscription_all<'a>(
         mut self,
-        filter: &str,
-        qos: QoS,
+        filters: impl IntoIterator<Item = (&'a str, QoS)>,
         acks: AckMode,
     ) -> (Self, Subscription) {
-        let filter = match TopicFilterBuf::new(filter) {
-            Ok(filter) => Some(filter),
-            Err(error) => {
-                self.invalid = Some(ConfigError::Filter(filter.to_owned(), error));
-                None
+        let mut valid = Vec::new();
+        for (filter, qos) in filters {
+            match TopicFilterBuf::new(filter) {
+                Ok(filter) => valid.push((filter, qos)),
+                Err(error) => self.invalid = Some(ConfigError::Filter(filter.to_owned(), error)),
             }
-        };
-        let stream = self.handle.shared.with(|state| match filter {
-            Some(filter) => {
-                let stream = state.add_inbox(filter.clone());
-                state.machine.subscribe(filter, qos, stream, acks != AckMode::Received);
-                stream
-            }
-            None => state.add_closed_inbox(),
+        }
+        let takes = acks != AckMode::Received;
+        let stream = self.handle.shared.with(|state| match valid.is_empty() {
+            true => state.add_closed_inbox(),
+            false => state.subscribe(valid, takes),
         });
         // Whether the session is persistent may be said later.
         let subscription = Subscription::new(self.handle.clone(), stream, acks, false);

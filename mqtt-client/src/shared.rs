@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use mqtt_codec::{PublishBuf, QoS, TopicFilterBuf, TopicName, TopicNameBuf};
+use mqtt_codec::{PublishBuf, QoS, TopicFilterBuf};
 use slab::Slab;
 use tokio::sync::{Notify, watch};
 
@@ -61,14 +61,17 @@ pub(crate) struct InboxLimit {
     pub(crate) bytes: usize,
 }
 
+/// What the broker answered to a filter.
+pub(crate) type Grant = Result<QoS, SubscribeError>;
+
 /// The messages of one stream that the application has not taken.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    pub(crate) filter: TopicFilterBuf,
+    /// The filters, each with the broker's answer.
+    pub(crate) filters: Vec<(TopicFilterBuf, Option<Grant>)>,
     pub(crate) messages: VecDeque<(PublishBuf, Option<u64>)>,
     bytes: usize,
     pub(crate) waker: Option<Waker>,
-    pub(crate) granted: Option<QoS>,
     pub(crate) ended: Option<SubscribeError>,
     pub(crate) missed: u64,
 }
@@ -154,22 +157,29 @@ impl State {
                         Slot::Open | Slot::Over(_) => {}
                     }
                 }
-                Event::Granted { stream, qos } => {
-                    if let Some(inbox) = self.inboxes.get_mut(stream) {
-                        inbox.granted = Some(qos);
-                        self.wakers.extend(inbox.waker.take());
-                    }
+                Event::Granted { stream, filter, qos } => {
+                    self.note_grant(stream, &filter, Ok(qos));
                 }
-                Event::SubscriptionRefused { stream } => {
-                    if let Some(inbox) = self.inboxes.get_mut(stream) {
-                        inbox.ended = Some(SubscribeError::Refused);
-                        self.wakers.extend(inbox.waker.take());
-                    }
+                Event::SubscriptionRefused { stream, filter } => {
+                    self.note_grant(stream, &filter, Err(SubscribeError::Refused));
                 }
                 Event::Unsubscribed => self.wakers.append(&mut self.unsubscribing),
                 Event::Restored { session_present } => self.restored = Some(session_present),
             }
         }
+    }
+
+    fn note_grant(&mut self, stream: StreamId, filter: &TopicFilterBuf, grant: Grant) {
+        let Some(inbox) = self.inboxes.get_mut(stream) else { return };
+        for (other, answer) in &mut inbox.filters {
+            if other == filter {
+                *answer = Some(grant.clone());
+            }
+        }
+        if inbox.filters.iter().all(|(_, answer)| matches!(answer, Some(Err(_)))) {
+            inbox.ended = Some(SubscribeError::Refused);
+        }
+        self.wakers.extend(inbox.waker.take());
     }
 
     fn deliver(&mut self, stream: StreamId, message: PublishBuf, number: Option<u64>) {
@@ -199,13 +209,26 @@ impl State {
         self.wakers.extend(inbox.waker.take());
     }
 
-    pub(crate) fn add_inbox(&mut self, filter: TopicFilterBuf) -> StreamId {
+    /// Adds a stream and subscribes to its filters.
+    pub(crate) fn subscribe(
+        &mut self,
+        filters: impl IntoIterator<Item = (TopicFilterBuf, QoS)>,
+        takes: bool,
+    ) -> StreamId {
+        let stream = self.add_inbox();
+        for (filter, qos) in filters {
+            self.inboxes[stream].filters.push((filter.clone(), None));
+            self.machine.subscribe(filter, qos, stream, takes);
+        }
+        stream
+    }
+
+    fn add_inbox(&mut self) -> StreamId {
         self.inboxes.insert(Inbox {
-            filter,
+            filters: Vec::new(),
             messages: VecDeque::new(),
             bytes: 0,
             waker: None,
-            granted: None,
             ended: self.is_stopped.then_some(SubscribeError::Closed),
             missed: 0,
         })
@@ -213,8 +236,7 @@ impl State {
 
     /// A stream that never gets anything.
     pub(crate) fn add_closed_inbox(&mut self) -> StreamId {
-        let filter = TopicNameBuf::from(TopicName::new("-").expect("it is a name")).into();
-        let stream = self.add_inbox(filter);
+        let stream = self.add_inbox();
         self.inboxes[stream].ended = Some(SubscribeError::Closed);
         stream
     }
@@ -242,7 +264,9 @@ impl State {
         self.machine.unread -= inbox.bytes;
         let numbers = inbox.messages.into_iter().filter_map(|(_, number)| number);
         numbers.for_each(|number| self.machine.acknowledge(number));
-        self.machine.unsubscribe(&inbox.filter, stream, tell);
+        for (filter, _) in &inbox.filters {
+            self.machine.unsubscribe(filter, stream, tell);
+        }
     }
 
     /// Ends everything: the task is over.

@@ -25,7 +25,7 @@ pub enum AckMode {
     Manual,
 }
 
-/// The messages of one filter, as a stream. It goes on over all reconnections.
+/// The messages of a filter, or of several, as a stream. It goes on over all reconnections.
 ///
 /// Two streams whose filters overlap each get the message; some brokers send it once for each
 /// filter too. Acknowledgements leave in the order in which the messages came, so a stream that is
@@ -89,15 +89,18 @@ impl Subscription {
         Poll::Pending
     }
 
-    /// The filter.
-    pub fn filter(&self) -> TopicFilterBuf {
-        self.handle.shared.lock().inboxes[self.stream].filter.clone()
+    /// The filters, each with what the broker answered once it has: the QoS that it granted, which
+    /// may be lower than what was asked for (section 3.9.3), or that it refused.
+    pub fn grants(&self) -> Vec<(TopicFilterBuf, Option<Result<QoS, SubscribeError>>)> {
+        self.handle.shared.lock().inboxes[self.stream].filters.clone()
     }
 
-    /// The QoS that the broker granted, once it has answered. It may be lower than what was asked
-    /// for (section 3.9.3).
+    /// The QoS that the broker granted: the lowest, if there are several filters. `None` until it
+    /// has granted one.
     pub fn granted(&self) -> Option<QoS> {
-        self.handle.shared.lock().inboxes[self.stream].granted
+        let state = self.handle.shared.lock();
+        let filters = &state.inboxes[self.stream].filters;
+        filters.iter().filter_map(|(_, answer)| answer.as_ref()?.as_ref().ok().copied()).min()
     }
 
     /// Why the stream has ended, if it has.
@@ -118,7 +121,7 @@ impl Subscription {
             if let Some(error) = &inbox.ended {
                 return Poll::Ready(Err(error.clone()));
             }
-            if inbox.granted.is_some() {
+            if inbox.filters.iter().all(|(_, answer)| answer.is_some()) {
                 return Poll::Ready(Ok(()));
             }
             inbox.waker = Some(cx.waker().clone());
@@ -133,12 +136,13 @@ impl Subscription {
     /// Cancel safe: the broker is told even if the future is dropped.
     pub async fn unsubscribe(mut self) {
         self.tell = true;
-        let filter = self.filter();
+        let filters = self.grants();
         let handle = self.handle.clone();
         drop(self);
         std::future::poll_fn(|cx| {
             let mut state = handle.shared.lock();
-            if state.is_stopped || state.machine.is_unsubscribed(&filter) {
+            let is_over = |(filter, _): &(_, _)| state.machine.is_unsubscribed(filter);
+            if state.is_stopped || filters.iter().all(is_over) {
                 return Poll::Ready(());
             }
             state.unsubscribing.push(cx.waker().clone());

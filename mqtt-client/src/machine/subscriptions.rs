@@ -96,6 +96,13 @@ impl Subscriptions {
         }
     }
 
+    /// Tells the broker to end a subscription that no stream here has.
+    pub(crate) fn remove_stale(&mut self, filter: TopicFilterBuf) {
+        if !self.filters.contains_key(&filter) {
+            self.changes.push_back(Change::Unsubscribe(filter));
+        }
+    }
+
     fn forget(&mut self, filter: &TopicFilterBuf) -> Option<Filter> {
         self.wildcards.retain(|other| other != filter);
         self.filters.remove(filter)
@@ -111,7 +118,12 @@ impl Subscriptions {
             if wildcard.as_topic_filter().matches(topic)
                 && let Some(filter) = self.filters.get(wildcard)
             {
-                streams.extend(&filter.streams);
+                for stream in &filter.streams {
+                    // A stream of several filters gets a message once.
+                    if streams.iter().all(|other| other.id != stream.id) {
+                        streams.push(*stream);
+                    }
+                }
             }
         }
     }
@@ -214,14 +226,21 @@ impl Subscriptions {
                 SubscribeReturnCode::Granted(qos) => {
                     let streams = self.filters.get(filter).map(|filter| &filter.streams);
                     let granted = streams.into_iter().flatten();
-                    events.extend(granted.map(|s| Event::Granted { stream: s.id, qos }));
+                    events.extend(granted.map(|s| Event::Granted {
+                        stream: s.id,
+                        filter: filter.clone(),
+                        qos,
+                    }));
                 }
                 SubscribeReturnCode::Failure => {
                     let subscribing = Change::Subscribe(filter.clone());
                     self.changes.retain(|change| *change != subscribing);
                     let streams = self.forget(filter).map(|filter| filter.streams);
                     let refused = streams.into_iter().flatten();
-                    events.extend(refused.map(|s| Event::SubscriptionRefused { stream: s.id }));
+                    events.extend(refused.map(|s| Event::SubscriptionRefused {
+                        stream: s.id,
+                        filter: filter.clone(),
+                    }));
                 }
             }
         }
