@@ -158,10 +158,10 @@ impl State {
                     }
                 }
                 Event::Granted { stream, filter, qos } => {
-                    self.note_grant(stream, &filter, Ok(qos));
+                    self.note_grant(stream, &filter, &Ok(qos));
                 }
                 Event::SubscriptionRefused { stream, filter } => {
-                    self.note_grant(stream, &filter, Err(SubscribeError::Refused));
+                    self.note_grant(stream, &filter, &Err(SubscribeError::Refused));
                 }
                 Event::Unsubscribed => self.wakers.append(&mut self.unsubscribing),
                 Event::Restored { session_present } => self.restored = Some(session_present),
@@ -169,7 +169,7 @@ impl State {
         }
     }
 
-    fn note_grant(&mut self, stream: StreamId, filter: &TopicFilterBuf, grant: Grant) {
+    fn note_grant(&mut self, stream: StreamId, filter: &TopicFilterBuf, grant: &Grant) {
         let Some(inbox) = self.inboxes.get_mut(stream) else { return };
         for (other, answer) in &mut inbox.filters {
             if other == filter {
