@@ -2,7 +2,87 @@
 //!
 //! A [`Broker`] is shared by all connections. A [`Connection`] takes the bytes of one transport and
 //! gives back bytes to write and the next deadline. Whoever owns the transport drives it; with the
-//! feature `tokio`, [`serve_connection`] does so over any `AsyncRead + AsyncWrite`.
+//! feature `tokio`, `serve_connection` does so over any `AsyncRead + AsyncWrite`.
+//!
+//! ```
+//! # #[cfg(feature = "broker")] {
+//! use std::task::{Context, Poll, Waker};
+//! use std::time::Instant;
+//!
+//! use mqtt_broker_core::{Broker, Config, PeerInfo, Transmit, Worker};
+//!
+//! let broker = Broker::new(Config::default(), ());
+//! let mut worker = Worker::new();
+//! let mut connection = broker.connection(PeerInfo::default(), Instant::now())?;
+//!
+//! // Bytes in, in any pieces: a CONNECT of the client `a`.
+//! let connect = b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01a";
+//! connection.handle_input(&mut worker, connect, Instant::now())?;
+//!
+//! // Bytes out: the CONNACK.
+//! let mut cx = Context::from_waker(Waker::noop());
+//! let Poll::Ready(Transmit::Write(out)) = connection.poll_transmit(&mut worker, &mut cx) else {
+//!     panic!("nothing to write");
+//! };
+//! assert_eq!(bytes::Buf::chunk(&*out), b"\x20\x02\0\0");
+//! worker.recycle(out);
+//!
+//! // And when to come again if nothing happens: one and a half keep alives.
+//! assert!(connection.poll_timeout() > Some(Instant::now()));
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What holds
+//!
+//! - A PUBACK or PUBREC leaves after every receiver's session owns the message. A SUBACK leaves after
+//!   the subscription is in force.
+//! - Messages of one publisher keep their order, per topic and QoS, to each subscriber, also across a
+//!   reconnect. QoS 2 is delivered once, QoS 1 at least once.
+//! - How the input is cut into pieces changes nothing, nor does the order of the `poll_*` calls.
+//! - No bytes from a client can panic, or make memory grow past the limits of [`Config`]. Whoever
+//!   breaks the protocol loses its connection and disturbs nobody else.
+//! - Every queue is bounded. QoS 0 messages over a bound are dropped and counted. QoS 1 and 2 messages
+//!   hold their publisher back for a bounded time; then a receiver that is there and does not read is
+//!   disconnected, and for one that is away the message is dropped, counted and told to the
+//!   [`Hooks`].
+//! - Everything is in memory: when the process ends, sessions and retained messages are gone.
+//!
+//! # The life of a PUBLISH
+//!
+//! ```text
+//! publisher's transport                                             subscriber's transport
+//!         | bytes                                                             ^ bytes
+//!         v                                                                   |
+//! Connection::handle_input                                  Connection::poll_transmit
+//!         | frame, decode: a borrowed Publish                                 ^ the session's outbox,
+//!         v                                                                   | by a pointer swap
+//! connection/publish.rs: QoS 2 id seen before?              session.rs: outbox, window, queue
+//!         | no                                                                ^
+//!         v                                                                   | one lock
+//! broker.rs: may it? retained? ----> router.rs: who gets it? ----> State::deliver
+//!         |                                                                   |
+//!         v                                                                   v
+//! PUBACK or PUBREC in the replies                           its task is woken after all locks
+//! ```
+//!
+//! The message stays borrowed until the first receiver has to keep it (`publication.rs`); then topic
+//! and payload are copied once, and all receivers share the copy. What the transport of a subscriber
+//! does not take stays in its outbox, what the window does not take in its queue, and what the queue
+//! does not take holds the publisher back.
+//!
+//! # Locks
+//!
+//! One registry of sessions, one lock a session, one for the router, one for the retained store, one
+//! a group of a shared subscription. The registry's comes before a session's; two sessions are never
+//! locked together; the others are never locked together with anything. Hooks and wakers run when no
+//! lock is held.
+//!
+//! # Features
+//!
+//! - `broker` (default): everything but [`qos`], which a client needs as well and gets alone with
+//!   `default-features = false`.
+//! - `tokio`: `serve_connection`.
 
 #[cfg(feature = "broker")]
 mod broker;
