@@ -22,9 +22,16 @@ use crate::sys::{self, Sys};
 use crate::tls::{TlsError, TlsServer};
 use crate::websocket::{self, Answer, Web, WebSocket};
 
-/// How long clients may take to read what is left for them at the end. Mosquitto's users expect a
-/// broker to be gone within 10 seconds.
+/// How long connected clients may take to read what is left for them at the end. Mosquitto's users
+/// expect a broker to be gone within 10 seconds.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// How long connections without a client may take then: those that wait for their last bytes to be
+/// read, for which the core gives them a second, and those that never sent a CONNECT.
+const LAST_BYTES: Duration = Duration::from_millis(1200);
+
+/// How often the end looks who is left.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Waiting time after an accept that failed because something has run out. Connections that end
 /// meanwhile give back what is missing.
@@ -131,11 +138,11 @@ impl Server {
         Reloader { access: self.access.clone(), rules }
     }
 
-    /// Serves, and publishes what is logged, until `end` is ready, then closes all connections and waits until what was on its way
-    /// is written.
+    /// Serves, and publishes what is logged, until `end` is ready. Then it closes all connections and
+    /// waits until what was on its way is written.
     pub async fn run(self, log: TopicLog, end: impl Future<Output = ()>) {
         let (tell, ending) = watch::channel(false);
-        let (open, mut closed) = mpsc::channel(1);
+        let (open, closed) = mpsc::channel(1);
         let life = Life { ending, _open: open };
         for (socket, rules) in self.sockets {
             tokio::spawn(accept_loop(self.broker.clone(), socket, rules, life.clone()));
@@ -151,11 +158,7 @@ impl Server {
             () = log.publish_with(|line| publish(&self.broker, &line.topic, &line.text)) => {}
         }
         let _ = tell.send(true);
-        self.broker.shut_down();
-        // Each task holds a sender: the channel ends with the last of them.
-        if tokio::time::timeout(GOODBYE, closed.recv()).await.is_err() {
-            warn!("some clients did not read what was left for them");
-        }
+        close_all(&self.broker, closed).await;
     }
 }
 
@@ -297,6 +300,29 @@ where
         Answer::WebSocket(read) => {
             let socket = WebSocket::new(stream, read, rules.max_message).await;
             serve_connection(broker, socket, peer).await.map(drop)
+        }
+    }
+}
+
+/// Closes all connections and waits for them. Each holds a sender of `closed`, which ends with the
+/// last of them.
+async fn close_all(broker: &Broker, mut closed: mpsc::Receiver<()>) {
+    let start = Instant::now();
+    let mut without_clients = None;
+    loop {
+        // Again and again: a CONNECT may have been on its way.
+        broker.shut_down();
+        if tokio::time::timeout(LOOK, closed.recv()).await.is_ok() {
+            return;
+        }
+        let now = Instant::now();
+        if broker.stats().clients_connected == 0 {
+            if now - *without_clients.get_or_insert(now) > LAST_BYTES {
+                return;
+            }
+        } else if now - start > GOODBYE {
+            warn!("some clients did not read what was left for them");
+            return;
         }
     }
 }

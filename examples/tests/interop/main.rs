@@ -10,6 +10,7 @@
 
 mod acl_files;
 mod broker_process;
+mod browser;
 mod certificates;
 mod config_files;
 mod delivery;

@@ -25,6 +25,19 @@ fn term_and_int_end_the_broker_with_status_0_and_close_its_connections() {
     }
 }
 
+#[test]
+fn connections_that_never_sent_a_connect_do_not_hold_up_the_end() {
+    let broker = BrokerProcess::start();
+    let mut silent = Wire::open(&broker);
+    let mut half = Wire::open(&broker);
+    half.send(&Connect::new("half").packet()[..5]);
+    let start = Instant::now();
+    assert!(broker.end_with("TERM").success());
+    assert!(start.elapsed() < Duration::from_secs(4), "it took {:?}", start.elapsed());
+    assert!(silent.expect_end().is_empty());
+    assert!(half.expect_end().is_empty());
+}
+
 // What is on its way is not cut: the last thing that a client reads is a whole packet.
 #[test]
 fn term_cuts_no_packet_in_the_middle() {
