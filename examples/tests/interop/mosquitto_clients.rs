@@ -79,6 +79,8 @@ fn a_retained_message_is_set_replaced_and_cleared() {
     assert_eq!(late.message(), received("garden/fan", 1, true, "on"));
 
     publish(&broker, &["-t", "garden/fan", "-m", "off", "-r", "-q", "2"]);
+    // Before the next one: mosquitto_sub hands out a message of QoS 2 only at its PUBREL.
+    assert_eq!(early.message(), received("garden/fan", 2, false, "off"));
     let mut late = Subscriber::start(&broker, &["-t", "garden/+", "-q", "2"]);
     assert_eq!(late.message(), received("garden/fan", 2, true, "off"));
 
@@ -87,12 +89,8 @@ fn a_retained_message_is_set_replaced_and_cleared() {
     publish(&broker, &["-t", "garden/end", "-m", "end", "-q", "1"]);
     assert_eq!(late.message(), received("garden/end", 1, false, "end"));
 
-    let expected = [
-        received("garden/fan", 2, false, "off"),
-        received("garden/fan", 1, false, ""),
-        received("garden/end", 1, false, "end"),
-    ];
-    assert_eq!([early.message(), early.message(), early.message()], expected);
+    let expected = [received("garden/fan", 1, false, ""), received("garden/end", 1, false, "end")];
+    assert_eq!([early.message(), early.message()], expected);
 }
 
 // MQTT-3.3.1-5: a retained message of QoS 0 is replaced like any other, and kept.
