@@ -39,7 +39,7 @@ pub(crate) struct Client {
     has_new: bool,
     session_present: bool,
     /// Which connection made the session that it knows.
-    maker: Option<usize>,
+    session: Option<usize>,
     pub(crate) packets: u64,
     pub(crate) window: usize,
     /// Ids that the broker uses, by how many messages they carry at the moment.
@@ -235,9 +235,9 @@ impl Client {
     fn handle(&mut self, packet: &Packet<'_>, oracle: &mut Oracle, link: &mut Link) {
         if let Packet::ConnAck(connack) = packet {
             assert!(!self.is_connected, "a second CONNACK");
-            let maker = oracle.maker(&self.name);
-            let session_present = connack.session_present && maker == self.maker;
-            self.maker = maker;
+            let session = self.serial.and_then(|serial| oracle.session_of(serial));
+            let session_present = connack.session_present && session == self.session;
+            self.session = session;
             self.handle_connack(session_present, link);
             self.session_present = connack.session_present;
             return;
@@ -309,7 +309,8 @@ impl Client {
             dup,
             known: level == QoS::ExactlyOnce && self.unreleased.contains(&n),
         };
-        oracle.received(&self.name, &received);
+        let serial = self.serial.expect("who reads has a connection");
+        oracle.received(&self.name, serial, &received);
         if level == QoS::AtMostOnce {
             return;
         }

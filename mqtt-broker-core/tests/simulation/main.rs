@@ -23,8 +23,11 @@ const SEEDS: u64 = 2000;
 /// Steps of one seed. Longer lives found nothing that more seeds did not.
 const STEPS: u64 = 1500;
 
-/// Seeds that have failed once. The comment says what was wrong.
-const REGRESSIONS: &[u64] = &[];
+/// Seeds that have failed once.
+///
+/// The first three were the oracle's fault: a CONNECT on a link that its client had given up came late
+/// and took the session over, and what the client still received was counted for the new one.
+const REGRESSIONS: &[u64] = &[49_701, 61_483, 92_410];
 
 fn from_environment(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;

@@ -112,6 +112,8 @@ pub(crate) struct Oracle {
     published: HashMap<Vec<u8>, u32>,
     /// Connections: whether they asked for a clean session, their will, and whether it came.
     connections: BTreeMap<usize, Connection>,
+    /// Which session each connection has or had, by the connection that made the session.
+    sessions_of: BTreeMap<usize, usize>,
     queue_qos0: bool,
 }
 
@@ -254,6 +256,9 @@ impl Oracle {
         }
         let session = self.session(client);
         session.serial = Some(serial);
+        let made_by = session.made_by;
+        self.sessions_of.insert(serial, made_by);
+        let session = self.session(client);
         session.cut();
     }
 
@@ -276,6 +281,7 @@ impl Oracle {
     /// The broker's own program subscribes: a client that is always there.
     pub(crate) fn subscribe_locally(&mut self, name: &str, filter: &str, qos: u8) {
         self.sessions.insert(name.into(), Session { serial: Some(0), ..Session::default() });
+        self.sessions_of.insert(0, 0);
         self.subscribe(name, filter.into(), qos);
     }
 
@@ -297,10 +303,14 @@ impl Oracle {
         self.sessions.get_mut(client).unwrap_or_else(|| panic!("{client} has no session"))
     }
 
-    /// A client receives a message. When its session is over, what comes is the rest of an old
-    /// stream.
-    pub(crate) fn received(&mut self, client: &str, received: &Received) {
-        let Some(session) = self.sessions.get_mut(client) else { return };
+    /// A client receives a message on a connection. When the connection's session is over, it is the
+    /// rest of an old stream.
+    pub(crate) fn received(&mut self, client: &str, serial: usize, received: &Received) {
+        let made_by = self.session_of(serial);
+        let session = self.sessions.get_mut(client);
+        let Some(session) = session.filter(|session| Some(session.made_by) == made_by) else {
+            return;
+        };
         let Received { message, id, dup, known } = received;
         if message.retain {
             session.receive_retained(client, received);
@@ -330,10 +340,10 @@ impl Oracle {
         session.arrived += 1;
     }
 
-    /// Which connection made a client's session. A real client cannot know when it was one whose
+    /// Which connection made the session of this one. A real client cannot know when it was one whose
     /// CONNACK got lost, and may then deliver a QoS 2 message twice: a gap of the protocol.
-    pub(crate) fn maker(&self, client: &str) -> Option<usize> {
-        self.sessions.get(client).map(|session| session.made_by)
+    pub(crate) fn session_of(&self, serial: usize) -> Option<usize> {
+        self.sessions_of.get(&serial).copied()
     }
 
     /// A client's message is acknowledged: the broker said before that it was published.

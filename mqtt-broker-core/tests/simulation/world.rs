@@ -276,7 +276,7 @@ impl World {
                 retain: message.retain(),
             };
             let received = Received { message, id: 0, dup: false, known: false };
-            self.oracle.received(LOCAL, &received);
+            self.oracle.received(LOCAL, 0, &received);
         }
     }
 
