@@ -1,13 +1,13 @@
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mqtt_codec::{QoS, TopicError, TopicFilterBuf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{Closed, PublishError, RequestError, SubscribeError, TryPublishError};
-use crate::machine::{Outgoing, Queued};
+use crate::machine::{Outgoing, Queued, Token};
 use crate::message::{Message, Publish};
 use crate::offline::{Offline, WhenFull};
 use crate::options::{Builder, Options, PublishOptions};
@@ -55,13 +55,20 @@ impl Client {
     ///
     /// When it is ready the message is the client's, whatever happens to the [`Receipt`], which
     /// resolves when the delivery is over. Cancel safe: dropped before it is ready, nothing was
-    /// accepted.
+    /// accepted. With a [`store`](Builder::store) it is ready when the message is durable, and one
+    /// that is dropped in the middle of that may have been accepted.
     ///
     /// # Errors
     /// If the message cannot be sent at all, or the policy for a full queue or a missing connection
     /// is to fail.
     pub async fn publish(&self, message: impl Into<Publish>) -> Result<Receipt, PublishError> {
-        let mut message = message.into();
+        let receipt = self.accept_in_time(message.into()).await?;
+        self.stored().await?;
+        Ok(receipt)
+    }
+
+    /// Waits for room.
+    async fn accept_in_time(&self, mut message: Publish) -> Result<Receipt, PublishError> {
         let mut waiting: Option<Waiting<'_>> = None;
         loop {
             let room = self.shared().room.notified();
@@ -70,15 +77,29 @@ impl Client {
                 Err(Refusal::Wait(again)) => message = again,
                 Err(Refusal::Fail(_, cause)) => return Err(cause),
             }
-            waiting.get_or_insert_with(|| Waiting::new(self.shared()));
-            // There may be room since it was asked for; after this, nobody forgets us.
-            match self.accept(message, true) {
-                Ok(receipt) => return Ok(receipt),
-                Err(Refusal::Wait(again)) => message = again,
-                Err(Refusal::Fail(_, cause)) => return Err(cause),
+            if waiting.is_none() {
+                waiting = Some(Waiting::new(self.shared()));
+                // There may be room since it was asked for; from now on nobody forgets us.
+                continue;
             }
             room.await;
         }
+    }
+
+    /// Waits until what was accepted so far is durable.
+    async fn stored(&self) -> Result<(), PublishError> {
+        let mut number = None;
+        std::future::poll_fn(|cx| {
+            let mut state = self.shared().lock();
+            let Some(store) = &state.store else { return Poll::Ready(Ok(())) };
+            let number = *number.get_or_insert(store.submitted);
+            match state.is_durable(number, cx.waker()) {
+                Ok(true) => Poll::Ready(Ok(())),
+                Ok(false) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(PublishError::Store(error))),
+            }
+        })
+        .await
     }
 
     /// Hands a message over without waiting.
@@ -111,6 +132,8 @@ impl Client {
         let mut state = self.shared().lock();
         let cause = if state.is_stopped || state.machine.is_shutting_down() {
             Some(PublishError::Closed)
+        } else if let Some(error) = state.store.as_ref().and_then(|store| store.failed.clone()) {
+            Some(PublishError::Store(error))
         } else if policy == Offline::Fail && !state.machine.is_connected() {
             Some(PublishError::NotConnected)
         } else if state.machine.has_room(&topic, bytes, replaceable) {
@@ -125,17 +148,26 @@ impl Client {
         if let Some(cause) = cause {
             return Err(Refusal::Fail(message, cause));
         }
-        let token = state.receipts.insert(Slot::Open);
+        let slot = state.receipts.insert(Slot::Open);
+        let token = Token { slot, stored: 0 };
+        let expires =
+            message.expires_after.map_or(0, |limit| unix_millis(SystemTime::now() + limit));
         let queued = Queued {
-            message: Outgoing { topic, payload: message.payload, retain: message.retain, token },
+            message: Outgoing {
+                topic,
+                payload: message.payload,
+                retain: message.retain,
+                token,
+                order: 0,
+            },
             qos: message.qos,
             expires: message.expires_after.map(|limit| Instant::now().into_std() + limit),
             replaceable,
             fails_offline: policy == Offline::Fail,
         };
-        state.machine.publish(queued);
+        state.machine.publish(queued, expires);
         self.shared().release(state);
-        Ok(Receipt::new(self.shared().clone(), token))
+        Ok(Receipt::new(self.shared().clone(), slot))
     }
 
     /// Subscribes. Ready when the broker has granted the filter; while there is no connection it
@@ -311,6 +343,12 @@ impl Client {
         // An error would mean that the sender is gone, which `self` holds.
         let _ = status.wait_for(|status| matches!(status, Status::Stopped(_))).await;
     }
+}
+
+/// A time as a store keeps it.
+pub(crate) fn unix_millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 enum Refusal {

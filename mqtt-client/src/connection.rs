@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::error::{ConnectionError, Step};
@@ -40,6 +41,8 @@ pub(crate) struct Driver {
     buffer: Vec<u8>,
     out: SendBuffer,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Changes that have to be durable before `out` may leave.
+    gate: u64,
 }
 
 /// The client is to end.
@@ -47,14 +50,35 @@ struct Stopped;
 
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, options: Options) -> Self {
-        Self { shared, options, buffer: Vec::new(), out: SendBuffer::default(), timer: None }
+        Self {
+            shared,
+            options,
+            buffer: Vec::new(),
+            out: SendBuffer::default(),
+            timer: None,
+            gate: 0,
+        }
     }
 
     /// Runs until the client is shut down or gives up.
-    pub(crate) async fn run(mut self, first_must_succeed: bool) {
+    pub(crate) async fn run(
+        mut self,
+        first_must_succeed: bool,
+        stored: Option<oneshot::Receiver<()>>,
+    ) {
         // Also when the task is dropped with its runtime, nobody is to wait for ever.
         let mut finish = Finish { shared: self.shared.clone(), cause: None };
         finish.cause = self.keep_connected(first_must_succeed).await.err();
+        if let Some(ended) = stored {
+            // The file is free for another when the client says that it is closed.
+            self.shared.with(|state| {
+                // What is accepted from here on would not be stored.
+                state.machine.shut_down();
+                state.submit_changes();
+                state.store = None;
+            });
+            let _ = ended.await;
+        }
     }
 
     /// An error is a reason to give up.
@@ -67,7 +91,7 @@ impl Driver {
             self.shared.status.send_replace(Status::Connecting { attempt });
             let opened = open(self.options.clone(), broker);
             let opened = match self.tend(opened).await {
-                Err(Stopped) => return Ok(()),
+                Err(Stopped) => return self.stopped(),
                 Ok(opened) => opened,
             };
             let began = Instant::now();
@@ -89,6 +113,7 @@ impl Driver {
             }
             let tried_all = failures as usize >= brokers;
             if matches!(cause, ConnectionError::Config(_))
+                || matches!(cause, ConnectionError::Store(_))
                 || (first && tried_all)
                 || (cause.is_lasting() && !reconnect.retry_refused)
                 || reconnect.give_up_after.is_some_and(|most| failures >= most)
@@ -103,9 +128,16 @@ impl Driver {
             };
             self.shared.status.send_replace(Status::Waiting { retry_in, cause });
             if let Err(Stopped) = self.tend(sleep(retry_in)).await {
-                return Ok(());
+                return self.stopped();
             }
         }
+    }
+
+    /// Why the client is to end: by its own will, or because its store failed.
+    fn stopped(&self) -> Result<(), ConnectionError> {
+        let state = self.shared.lock();
+        let failed = state.store.as_ref().and_then(|store| store.failed.clone());
+        failed.map_or(Ok(()), |error| Err(ConnectionError::Store(error)))
     }
 
     /// Waits for `work` while there is no connection: messages expire, and the client may be ended.
@@ -116,6 +148,9 @@ impl Driver {
                 return Poll::Ready(Ok(output));
             }
             let now = Instant::now().into_std();
+            if self.stopped().is_err() {
+                return Poll::Ready(Err(Stopped));
+            }
             let (stop, drained, deadline) = self.shared.with(|state| {
                 // Without a transport, nothing but messages can be overdue.
                 let _ = state.machine.handle_timeout(now);
@@ -268,6 +303,8 @@ impl Driver {
                 }
                 if self.out.is_empty() {
                     state.machine.poll_transmit(&mut self.out, now.into_std());
+                    state.submit_changes();
+                    self.gate = state.store.as_ref().map_or(0, |store| store.submitted);
                 }
             });
             if self.out.is_empty() {
@@ -276,6 +313,13 @@ impl Driver {
                     Poll::Ready(Err(error)) => Err(ConnectionError::io(Step::Write, error)),
                     _ => Ok(()),
                 };
+            }
+            if self.gate > 0 {
+                let durable = self.shared.lock().is_durable(self.gate, cx.waker());
+                if !durable.map_err(ConnectionError::Store)? {
+                    return Ok(());
+                }
+                self.gate = 0;
             }
             written = 0;
             while !self.out.is_empty() {

@@ -61,7 +61,7 @@ impl ConnectionError {
     /// Whether trying again cannot help until something is changed, here or at the broker.
     pub fn is_lasting(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Tls(_) | Self::Aborted => true,
+            Self::Config(_) | Self::Tls(_) | Self::Store(_) | Self::Aborted => true,
             Self::Refused(code) => !matches!(code, ConnectReturnCode::ServerUnavailable),
             _ => false,
         }
@@ -173,6 +173,9 @@ pub enum ConfigError {
     /// A value has no meaning, such as an in-flight window of 0.
     #[error("{0}")]
     Value(&'static str),
+    /// The store cannot be used.
+    #[error("store: {0}")]
+    Store(Box<str>),
     /// The TLS options cannot be used: which file, and why.
     #[error("TLS: {0}")]
     Tls(Box<str>),

@@ -51,6 +51,7 @@ mod send_buffer;
 mod shared;
 mod stats;
 mod status;
+mod store;
 mod subscription;
 mod transport;
 
@@ -67,6 +68,9 @@ pub use receipt::{Delivered, Receipt};
 pub use reconnect::Reconnect;
 pub use stats::{Counters, Stats};
 pub use status::{Leftover, Status};
+#[cfg(feature = "file-store")]
+pub use store::FileStore;
+pub use store::{Change, Snapshot, Stage, Store, StoredMessage};
 pub use subscription::{AckMode, Subscription};
 #[cfg(feature = "tls")]
 pub use transport::Tls;

@@ -32,9 +32,16 @@ use crate::receipt::Delivered;
 use crate::send_buffer::SendBuffer;
 use crate::stats::Counters;
 use crate::status::Leftover;
+use crate::store::{Change, Snapshot, Stage as Stored, StoredMessage};
 
 /// Names an accepted message for whoever waits for its end.
-pub(crate) type Token = usize;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Token {
+    /// Where its receipt looks for the outcome.
+    pub(crate) slot: usize,
+    /// Its number in the store; 0 if it is not stored.
+    pub(crate) stored: u64,
+}
 
 /// Names a stream of received messages.
 pub(crate) type StreamId = usize;
@@ -79,6 +86,11 @@ pub(crate) struct Machine {
     sender: Sender<Outgoing>,
     /// Tokens of the messages between PUBREC and PUBCOMP.
     released: VecDeque<(PacketId, Token)>,
+    /// What the store is to be told; `None` without one.
+    journal: Option<Vec<Change>>,
+    /// Number of the next message, and of the next sending, in the store.
+    next_stored: u64,
+    next_sending: u64,
     /// Exchanges of an earlier connection that are to be taken up again.
     resend: VecDeque<PacketId>,
     /// QoS 0 messages in the transport's hands, each with the place of its end in the stream.
@@ -147,6 +159,9 @@ impl Machine {
             queue: Queue::new(config.limit),
             sender: Sender::new(config.window),
             released: VecDeque::new(),
+            journal: None,
+            next_stored: 1,
+            next_sending: 1,
             resend: VecDeque::new(),
             writing: VecDeque::new(),
             handed_out: 0,
@@ -172,6 +187,76 @@ impl Machine {
         self.queue = Queue::new(config.limit);
         self.sender = Sender::new(config.window);
         self.config = config;
+    }
+
+    /// Takes up what a store kept, and tells it of every change from now on. The tokens are for
+    /// those messages, in their order.
+    pub(crate) fn restore(
+        &mut self,
+        snapshot: Snapshot,
+        mut slot: impl FnMut() -> usize,
+        expires: impl Fn(u64) -> Option<Instant>,
+    ) {
+        self.journal = Some(Vec::new());
+        let mut sent = Vec::new();
+        let mut messages = snapshot.messages;
+        messages.sort_by_key(|(number, _)| *number);
+        for (number, stored) in messages {
+            self.next_stored = self.next_stored.max(number + 1);
+            self.counters.published += 1;
+            let token = Token { slot: slot(), stored: number };
+            let StoredMessage { topic, payload, qos, retain, replaceable, .. } = stored;
+            let order = match stored.stage {
+                Stored::Queued => 0,
+                Stored::Sent(_, order) | Stored::Released(_, order) => order,
+            };
+            let message = Outgoing { topic, payload, retain, token, order };
+            match stored.stage {
+                Stored::Queued => {
+                    let expires = expires(stored.expires);
+                    let queued =
+                        Queued { message, qos, expires, replaceable, fails_offline: false };
+                    if let Pushed::Replaced(older) = self.queue.push(queued) {
+                        self.end(older, Ok(Delivered::Superseded));
+                    }
+                }
+                Stored::Sent(id, _) => sent.push((order, id, AckedQoS::new(qos), message)),
+                Stored::Released(id, _) => sent.push((order, id, None, message)),
+            }
+        }
+        sent.sort_by_key(|(order, ..)| *order);
+        for (order, id, qos, message) in sent {
+            self.next_sending = self.next_sending.max(order + 1);
+            let token = message.token;
+            match qos {
+                Some(qos) => drop(self.sender.restore(id, Some((qos, message)))),
+                None => {
+                    self.sender.restore(id, None);
+                    self.released.push_back((id, token));
+                }
+            }
+        }
+        for id in snapshot.received {
+            // Every id may be open.
+            let _ = self.receiver.handle_publish(id);
+        }
+    }
+
+    /// What the store is to be told.
+    pub(crate) fn take_journal(&mut self) -> Vec<Change> {
+        self.journal.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn note(&mut self, change: impl FnOnce() -> Change) {
+        if let Some(journal) = &mut self.journal {
+            journal.push(change());
+        }
+    }
+
+    fn note_stage(&mut self, token: Token, stage: Stored) {
+        if token.stored != 0 {
+            self.note(|| Change::Stage(token.stored, stage));
+        }
     }
 
     /// There is a transport: CONNECT is the first packet on it [MQTT-3.1.0-1].
@@ -238,8 +323,25 @@ impl Machine {
     }
 
     /// Takes a message, if there is room: ask [`has_room`](Self::has_room) first if it may wait.
-    pub(crate) fn publish(&mut self, queued: Queued) {
+    /// `expires` is for the store, in milliseconds since 1970.
+    pub(crate) fn publish(&mut self, mut queued: Queued, expires: u64) {
         self.counters.published += 1;
+        if self.journal.is_some() && queued.qos != QoS::AtMostOnce {
+            queued.message.token.stored = self.next_stored;
+            self.next_stored += 1;
+            let Queued { message, qos, replaceable, .. } = &queued;
+            let stored = StoredMessage {
+                topic: message.topic.clone(),
+                payload: message.payload.clone(),
+                qos: *qos,
+                retain: message.retain,
+                replaceable: *replaceable,
+                expires,
+                stage: Stored::Queued,
+            };
+            let number = message.token.stored;
+            self.note(|| Change::Put(number, stored));
+        }
         let bytes = queued.message.topic.as_bytes().len() + queued.message.payload.len();
         if !self.has_room(&queued.message.topic, bytes, queued.replaceable) {
             match self.queue.when_full() {
@@ -425,7 +527,10 @@ impl Machine {
         while let Some((qos, id)) = self.ledger.pop_ready() {
             let ack = match qos {
                 AckedQoS::AtLeastOnce => Ack::PubAck(id),
-                AckedQoS::ExactlyOnce => Ack::PubRec(id),
+                AckedQoS::ExactlyOnce => {
+                    self.note(|| Change::Received(id));
+                    Ack::PubRec(id)
+                }
             };
             self.control.extend_from_slice(&ack.to_bytes());
         }
@@ -458,7 +563,7 @@ impl Machine {
         while out.len() - before < WRITE_SIZE
             && let Some(next) = self.queue.front()
             && self.can_send(next.qos)
-            && let Some(queued) = self.queue.pop()
+            && let Some(mut queued) = self.queue.pop()
         {
             match AckedQoS::new(queued.qos) {
                 None => {
@@ -468,6 +573,9 @@ impl Machine {
                 }
                 Some(qos) => {
                     let id = self.sender.next_id();
+                    self.note_stage(queued.message.token, Stored::Sent(id, self.next_sending));
+                    queued.message.order = self.next_sending;
+                    self.next_sending += 1;
                     write_publish(out, &queued.message, qos.delivery(id, false));
                     self.last_ack.get_or_insert(now);
                     let begun = self.sender.begin(qos, queued.message);
@@ -568,6 +676,10 @@ impl Machine {
 
     fn end(&mut self, token: Token, outcome: Result<Delivered, Undelivered>) {
         self.counters.count_end(outcome);
+        // What is left at the end is for the next run.
+        if token.stored != 0 && outcome != Err(Undelivered::Closed) {
+            self.note(|| Change::Remove(token.stored));
+        }
         self.events.push_back(Event::Ended { token, outcome });
     }
 

@@ -2,22 +2,25 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use mqtt_codec::{MAX_PACKET, PublishBuf, QoS, TopicFilterBuf};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::client::Client;
+use crate::client::{Client, unix_millis};
 use crate::connection::Driver;
 use crate::endpoint::Endpoint;
 use crate::error::{ConfigError, ConnectionError};
 use crate::machine::{Config, Credentials};
 use crate::message::Publish;
 use crate::offline::{Limit, Offline};
+use crate::receipt::Slot;
 use crate::reconnect::Reconnect;
 use crate::shared::{Handle, InboxLimit, Shared};
 use crate::status::Status;
+use crate::store::{Store, Writer};
 use crate::subscription::{AckMode, Subscription};
 use crate::transport::{Connector, Timeouts, Transports};
 
@@ -42,6 +45,7 @@ pub struct Builder {
     invalid: Option<ConfigError>,
     will: Option<Publish>,
     is_persistent: bool,
+    store: Option<Box<dyn Store>>,
 }
 
 type Provider =
@@ -99,7 +103,7 @@ impl Builder {
             acks: AckMode::default(),
         };
         let handle = Arc::new(Handle { shared });
-        Self { options, handle, invalid, will: None, is_persistent: false }
+        Self { options, handle, invalid, will: None, is_persistent: false, store: None }
     }
 
     /// The name of the client at the broker (section 3.1.3.1). Default: `mqtt-` and random digits.
@@ -123,6 +127,13 @@ impl Builder {
         self.credentials_from(move || {
             std::future::ready(Ok((user.clone(), Some(password.clone()))))
         })
+    }
+
+    /// Keeps accepted messages of QoS 1 and 2 in a store, so that they outlive the program. Implies
+    /// [`persistent_session`](Self::persistent_session). Without one they are in memory.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Box::new(store));
+        self.persistent_session()
     }
 
     /// Asks for user name and password before every attempt, so that tokens can be renewed. An error
@@ -326,11 +337,16 @@ impl Builder {
 
     fn launch(mut self, first_must_succeed: bool) -> Result<Client, ConfigError> {
         self.check()?;
-        let Self { options, handle, .. } = self;
-        handle.shared.lock().machine.configure(options.machine.clone());
+        let Self { options, handle, store, .. } = self;
+        let shared = &handle.shared;
+        shared.lock().machine.configure(options.machine.clone());
+        let stored = match store {
+            Some(store) => Some(restore(store, &options.machine.client_id, shared)?),
+            None => None,
+        };
         let client = Client::new(handle.clone(), &options);
-        let driver = Driver::new(handle.shared.clone(), options);
-        tokio::spawn(driver.run(first_must_succeed));
+        let driver = Driver::new(shared.clone(), options);
+        tokio::spawn(driver.run(first_must_succeed, stored));
         Ok(client)
     }
 
@@ -381,6 +397,26 @@ impl fmt::Debug for Builder {
             .field("endpoints", &self.options.endpoints)
             .finish_non_exhaustive()
     }
+}
+
+/// Takes up what the store has kept, and starts its thread. The receiver hears of that one's end.
+fn restore(
+    mut store: Box<dyn Store>,
+    client_id: &str,
+    shared: &Arc<Shared>,
+) -> Result<oneshot::Receiver<()>, ConfigError> {
+    let failed = |error: io::Error| ConfigError::Store(error.to_string().into());
+    let snapshot = store.load(client_id).map_err(failed)?;
+    let (writer, ended) = Writer::start(store, Arc::downgrade(shared)).map_err(failed)?;
+    let (now, unix_now) = (Instant::now().into_std(), unix_millis(SystemTime::now()));
+    let expires =
+        |at: u64| (at > 0).then(|| now + Duration::from_millis(at.saturating_sub(unix_now)));
+    shared.with(|state| {
+        state.store = Some(writer);
+        let receipts = &mut state.receipts;
+        state.machine.restore(snapshot, || receipts.insert(Slot::Dropped), expires);
+    });
+    Ok(ended)
 }
 
 fn checked_will(will: Publish) -> Result<PublishBuf, ConfigError> {

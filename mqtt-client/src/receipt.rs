@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::error::Undelivered;
-use crate::machine::Token;
 use crate::shared::Shared;
 
 /// How the delivery of an accepted message ended.
@@ -30,7 +29,7 @@ pub enum Delivered {
 pub struct Receipt {
     shared: Arc<Shared>,
     /// `None` once the outcome was taken.
-    token: Option<Token>,
+    slot: Option<usize>,
 }
 
 /// What is known of a message, for its receipt.
@@ -48,8 +47,8 @@ pub(crate) enum Slot {
 }
 
 impl Receipt {
-    pub(crate) fn new(shared: Arc<Shared>, token: Token) -> Self {
-        Self { shared, token: Some(token) }
+    pub(crate) fn new(shared: Arc<Shared>, slot: usize) -> Self {
+        Self { shared, slot: Some(slot) }
     }
 }
 
@@ -58,15 +57,15 @@ impl Future for Receipt {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Polled after it was ready: nothing else can come of it.
-        let Some(token) = self.token else { return Poll::Pending };
+        let Some(number) = self.slot else { return Poll::Pending };
         let mut state = self.shared.lock();
-        let Some(slot) = state.receipts.get_mut(token) else { return Poll::Pending };
+        let Some(slot) = state.receipts.get_mut(number) else { return Poll::Pending };
         match slot {
             Slot::Over(outcome) => {
                 let outcome = *outcome;
-                state.receipts.remove(token);
+                state.receipts.remove(number);
                 drop(state);
-                self.token = None;
+                self.slot = None;
                 Poll::Ready(outcome)
             }
             Slot::Waited(waker) => {
@@ -83,10 +82,10 @@ impl Future for Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        let Some(token) = self.token else { return };
+        let Some(number) = self.slot else { return };
         let mut state = self.shared.lock();
-        match state.receipts.get_mut(token) {
-            Some(Slot::Over(_)) => drop(state.receipts.remove(token)),
+        match state.receipts.get_mut(number) {
+            Some(Slot::Over(_)) => drop(state.receipts.remove(number)),
             Some(slot) => *slot = Slot::Dropped,
             None => {}
         }
@@ -95,6 +94,6 @@ impl Drop for Receipt {
 
 impl fmt::Debug for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Receipt").field(&self.token).finish()
+        f.debug_tuple("Receipt").field(&self.slot).finish()
     }
 }

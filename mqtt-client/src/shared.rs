@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::error::SubscribeError;
 use crate::machine::{Config, Event, Machine, StreamId};
 use crate::receipt::Slot;
 use crate::status::{Leftover, Status};
+use crate::store::Writer;
 
 /// How long a client whose last handle was dropped goes on to deliver what it accepted.
 const LINGER: Duration = Duration::from_secs(5);
@@ -41,6 +43,7 @@ pub(crate) struct State {
     pub(crate) leftover: Leftover,
     pub(crate) is_stopped: bool,
     pub(crate) inbox_limit: InboxLimit,
+    pub(crate) store: Option<Writer>,
 }
 
 /// Whether the client is to end.
@@ -90,6 +93,7 @@ impl Shared {
             restored: None,
             leftover: Leftover::default(),
             is_stopped: false,
+            store: None,
             inbox_limit: InboxLimit { messages: 16 << 10, bytes: 4 << 20 },
         };
         let status = watch::Sender::new(Status::Connecting { attempt: 1 });
@@ -112,6 +116,7 @@ impl Shared {
     /// Releases the lock after a step, and wakes who is concerned.
     pub(crate) fn release(&self, mut state: MutexGuard<'_, State>) {
         state.take_events();
+        state.submit_changes();
         let wakers = std::mem::take(&mut state.wakers);
         let driver = state.has_work().then(|| state.driver.take()).flatten();
         let has_room = state.waiting_for_room > 0 && state.machine.has_queue_room();
@@ -138,6 +143,36 @@ impl State {
         self.machine.wants_transmit()
     }
 
+    pub(crate) fn wake_all(&mut self, wakers: Vec<Waker>) {
+        self.wakers.extend(wakers);
+    }
+
+    /// Hands what has changed to the store.
+    pub(crate) fn submit_changes(&mut self) {
+        if let Some(store) = &mut self.store {
+            let changes = self.machine.take_journal();
+            if !changes.is_empty() {
+                store.submit(changes);
+            }
+        }
+    }
+
+    /// Whether everything up to these changes is durable; if not, the task is woken when more is.
+    pub(crate) fn is_durable(
+        &mut self,
+        number: u64,
+        waker: &Waker,
+    ) -> Result<bool, Arc<io::Error>> {
+        let Some(store) = &mut self.store else { return Ok(true) };
+        if let Some(error) = &store.failed {
+            return Err(error.clone());
+        }
+        if store.durable < number {
+            store.wait(waker);
+        }
+        Ok(store.durable >= number)
+    }
+
     /// Wakes the task when the lock is released, whatever there is to do.
     pub(crate) fn wake_driver(&mut self) {
         self.wakers.extend(self.driver.take());
@@ -150,10 +185,10 @@ impl State {
                     self.deliver(stream, message, number);
                 }
                 Event::Ended { token, outcome } => {
-                    let Some(slot) = self.receipts.get_mut(token) else { continue };
+                    let Some(slot) = self.receipts.get_mut(token.slot) else { continue };
                     match std::mem::replace(slot, Slot::Over(outcome)) {
                         Slot::Waited(waker) => self.wakers.push(waker),
-                        Slot::Dropped => drop(self.receipts.remove(token)),
+                        Slot::Dropped => drop(self.receipts.remove(token.slot)),
                         Slot::Open | Slot::Over(_) => {}
                     }
                 }

@@ -212,6 +212,26 @@ impl<T> Sender<T> {
         withdrawn
     }
 
+    /// Takes up an exchange of an earlier life of the program: `None` for one whose PUBREC was seen.
+    /// Exchanges are restored in the order in which they were sent, before any other is begun.
+    /// False, and nothing is done, for an id that is restored already.
+    pub fn restore(&mut self, id: PacketId, published: Option<(AckedQoS, T)>) -> bool {
+        if self.slots.is_empty() {
+            self.first = id;
+        }
+        let place = distance(self.first, id);
+        if place < self.slots.len() {
+            return false;
+        }
+        self.slots.resize_with(place, || Slot::Done);
+        self.open += 1;
+        self.slots.push_back(match published {
+            Some((qos, item)) => Slot::Published(qos, item),
+            None => Slot::Released,
+        });
+        true
+    }
+
     /// Ends every exchange, because the other side has forgotten the session. Ids begin at 1 again.
     pub fn abandon(&mut self) -> impl Iterator<Item = Abandoned<T>> + use<T> {
         let window = self.window;
@@ -342,6 +362,29 @@ mod tests {
         );
         let one_by_one = (0..=5).filter_map(PacketId::new);
         assert!(one_by_one.filter_map(|id| sender.unfinished_at(id)).eq(unfinished));
+    }
+
+    // MQTT-2.3.1-2
+    #[test]
+    fn restored_exchanges_keep_their_ids_and_order() {
+        let mut sender = Sender::new(10);
+        assert!(sender.restore(id(65_534), Some((AtLeastOnce, 'a'))));
+        assert!(sender.restore(id(1), None));
+        assert!(!sender.restore(id(1), None));
+        assert!(sender.restore(id(2), Some((ExactlyOnce, 'b'))));
+        assert_eq!(sender.in_flight(), 3);
+        assert_eq!(sender.begin(AtLeastOnce, 'c'), Ok(id(3)));
+        assert_eq!(
+            sender.unfinished().collect::<Vec<_>>(),
+            [
+                Unfinished::Publish { id: id(65_534), qos: AtLeastOnce, item: &'a' },
+                Unfinished::Release { id: id(1) },
+                Unfinished::Publish { id: id(2), qos: ExactlyOnce, item: &'b' },
+                Unfinished::Publish { id: id(3), qos: AtLeastOnce, item: &'c' },
+            ]
+        );
+        assert_eq!(sender.handle_pubcomp(id(1)), Ok(true));
+        assert_eq!(sender.handle_puback(id(65_534)), Ok(Some('a')));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use mqtt_codec::{
 use super::{Event, Machine, Queued, Stage, Token};
 use crate::error::{ConnectionError, ProtocolError, Undelivered};
 use crate::receipt::Delivered;
+use crate::store::{Change, Stage as Stored};
 
 impl Machine {
     /// Takes bytes from the transport, cut anywhere. An error is the end of the connection.
@@ -76,7 +77,9 @@ impl Machine {
             Packet::PubAck(id) => self.handle_puback(id, now)?,
             Packet::PubRec(id) => self.handle_pubrec(id, now)?,
             Packet::PubRel(id) => {
-                self.receiver.handle_pubrel(id);
+                if self.receiver.handle_pubrel(id) {
+                    self.note(|| Change::Forgotten(id));
+                }
                 // Known or not: a broker that does not get it would ask for ever.
                 self.answer(Ack::PubComp(id));
             }
@@ -118,6 +121,9 @@ impl Machine {
                 self.last_ack = Some(now);
             }
         } else {
+            if self.receiver.open() > 0 {
+                self.note(|| Change::ForgotAll);
+            }
             self.receiver.clear();
             self.ledger.end_session();
             self.abandon_session();
@@ -142,6 +148,7 @@ impl Machine {
                 self.end(message.token, Err(Undelivered::SessionLost));
                 continue;
             }
+            self.note_stage(message.token, Stored::Queued);
             self.queue.push_front(Queued {
                 message,
                 qos: qos.into(),
@@ -218,6 +225,7 @@ impl Machine {
         match self.sender.handle_pubrec(id) {
             Ok(Some(message)) => {
                 self.last_ack = Some(now);
+                self.note_stage(message.token, Stored::Released(id, message.order));
                 self.released.push_back((id, message.token));
             }
             Ok(None) => self.counters.unknown_acks += 1,

@@ -15,6 +15,8 @@ pub(crate) struct Outgoing {
     pub(crate) payload: Bytes,
     pub(crate) retain: bool,
     pub(crate) token: Token,
+    /// As the so-manieth it was sent, for the store.
+    pub(crate) order: u64,
 }
 
 impl Outgoing {
@@ -195,11 +197,11 @@ mod tests {
 
     use super::*;
 
-    fn queued(topic: &str, token: Token) -> Queued {
+    fn queued(topic: &str, slot: usize) -> Queued {
         let topic = TopicNameBuf::new(topic).unwrap();
         let payload = Bytes::from_static(b"12345");
         Queued {
-            message: Outgoing { topic, payload, retain: false, token },
+            message: Outgoing { topic, payload, retain: false, token: token(slot), order: 0 },
             qos: QoS::AtMostOnce,
             expires: None,
             replaceable: false,
@@ -207,12 +209,16 @@ mod tests {
         }
     }
 
-    fn latest(topic: &str, token: Token) -> Queued {
-        Queued { replaceable: true, ..queued(topic, token) }
+    fn latest(topic: &str, slot: usize) -> Queued {
+        Queued { replaceable: true, ..queued(topic, slot) }
     }
 
-    fn drained(queue: &mut Queue) -> Vec<Token> {
-        std::iter::from_fn(|| queue.pop()).map(|queued| queued.message.token).collect()
+    fn token(slot: usize) -> Token {
+        Token { slot, stored: 0 }
+    }
+
+    fn drained(queue: &mut Queue) -> Vec<usize> {
+        std::iter::from_fn(|| queue.pop()).map(|queued| queued.message.token.slot).collect()
     }
 
     #[test]
@@ -220,9 +226,9 @@ mod tests {
         let mut queue = Queue::new(Limit::default());
         assert_eq!(queue.push(latest("a", 1)), Pushed::Queued);
         assert_eq!(queue.push(queued("b", 2)), Pushed::Queued);
-        assert_eq!(queue.push(latest("a", 3)), Pushed::Replaced(1));
+        assert_eq!(queue.push(latest("a", 3)), Pushed::Replaced(token(1)));
         assert_eq!(queue.push(queued("a", 4)), Pushed::Queued, "not of the policy");
-        assert_eq!(queue.push(latest("a", 5)), Pushed::Replaced(3));
+        assert_eq!(queue.push(latest("a", 5)), Pushed::Replaced(token(3)));
         assert_eq!((queue.len(), queue.bytes()), (3, 18));
         assert_eq!(drained(&mut queue), [2, 4, 5]);
         assert_eq!(queue.push(latest("a", 6)), Pushed::Queued, "the others are gone");
@@ -239,9 +245,9 @@ mod tests {
         queue.push(queued("c", 3));
         assert_eq!(queue.next_expiry(), at(1));
         assert!(queue.pop_expired(now).is_none());
-        assert_eq!(queue.pop().unwrap().message.token, 1);
+        assert_eq!(queue.pop().unwrap().message.token.slot, 1);
         let expired = queue.pop_expired(now + Duration::from_secs(5)).unwrap();
-        assert_eq!(expired.message.token, 2);
+        assert_eq!(expired.message.token.slot, 2);
         assert!(queue.pop_expired(now + Duration::from_secs(5)).is_none());
         assert_eq!(drained(&mut queue), [3]);
     }
@@ -274,7 +280,7 @@ mod tests {
         queue.push(queued("a", 1));
         queue.push(Queued { fails_offline: true, ..queued("a", 2) });
         queue.push(queued("a", 3));
-        assert_eq!(queue.pop_failing().unwrap().message.token, 2);
+        assert_eq!(queue.pop_failing().unwrap().message.token.slot, 2);
         assert!(queue.pop_failing().is_none());
         assert_eq!(drained(&mut queue), [1, 3]);
     }

@@ -60,8 +60,8 @@ struct World {
     /// Sees what the client publishes.
     observer: LocalSubscription,
     observed: Vec<(QoS, u32)>,
-    published: BTreeMap<Token, (QoS, bool)>,
-    ended: HashMap<Token, Result<Delivered, Undelivered>>,
+    published: BTreeMap<usize, (QoS, bool)>,
+    ended: HashMap<usize, Result<Delivered, Undelivered>>,
     /// What the broker publishes to the client, and what came out there.
     sent_down: Vec<QoS>,
     delivered: Vec<(QoS, u32)>,
@@ -168,10 +168,16 @@ impl World {
         let expires = self.dice.one_in(8).then(|| self.now + Duration::from_secs(2));
         let topic = TopicName::new("up").unwrap().into();
         let payload = Bytes::from(token.to_string());
-        let message = Outgoing { topic, payload, retain: false, token };
+        let message = Outgoing {
+            topic,
+            payload,
+            retain: false,
+            token: Token { slot: token, stored: 0 },
+            order: 0,
+        };
         self.published.insert(token, (qos, replaceable));
         let fails_offline = self.dice.one_in(16) && self.machine.is_connected();
-        self.machine.publish(Queued { message, qos, expires, replaceable, fails_offline });
+        self.machine.publish(Queued { message, qos, expires, replaceable, fails_offline }, 0);
     }
 
     fn publish_down(&mut self) {
@@ -313,8 +319,8 @@ impl World {
     fn note(&mut self, event: Event) {
         match event {
             Event::Ended { token, outcome } => {
-                let before = self.ended.insert(token, outcome);
-                assert_eq!(before, None, "message {token} ended twice");
+                let before = self.ended.insert(token.slot, outcome);
+                assert_eq!(before, None, "message {token:?} ended twice");
             }
             Event::Deliver { message, number: ack, .. } => {
                 self.delivered.push((message.qos(), number(message.payload())));

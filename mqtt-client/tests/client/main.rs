@@ -4,6 +4,8 @@ mod defects;
 mod mosquitto;
 mod policies;
 mod scripted;
+#[cfg(feature = "file-store")]
+mod store;
 mod support;
 #[cfg(all(feature = "tls", feature = "websocket", unix))]
 mod transports;
