@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use mqtt_broker_core::{
     Admission, Authentication, Broker, Client, Closed, ConnectionError, DropReason, Hooks,
-    Interests, Login, Permission,
+    Interests, Login, Permission, SharedFilter,
 };
 use mqtt_codec::{ConnectReturnCode, Publish, QoS, TopicFilter, TopicName};
 use tracing::{debug, info, warn};
@@ -22,6 +22,8 @@ mod hashing;
 mod rules;
 
 pub use rules::AccessError;
+
+pub(crate) use rules::AUTO_ID_PREFIX;
 
 use hashing::Hashing;
 use rules::{ListenerRules, Proof, Rules};
@@ -101,28 +103,20 @@ impl Access {
 
     /// A changed password keeps nobody out who is in: only the client knows which it had.
     fn close_those_who_may_not_stay(&self) {
+        let Some(broker) = self.shared.broker.get() else { return };
         let rules = self.rules();
-        let sessions = self.shared.broker.get().map(Broker::sessions).unwrap_or_default();
-        let connected = sessions.into_iter().filter(|session| session.is_connected);
+        let connected = broker.sessions().into_iter().filter(|session| session.is_connected);
         for client in connected.filter_map(|session| session.client) {
             let listener = rules.listeners.get(client.peer.listener);
             if !listener.is_some_and(|listener| listener.may_stay(&client)) {
                 info!("client {} is closed: it is no longer allowed", client.client_id);
-                self.close(&client);
+                broker.disconnect(&client.client_id);
             }
         }
     }
 
     fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.shared.rules.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Closes the connection of a client that asks for something that this broker does not do.
-    /// MQTT 3.1.1 has no other way to say so.
-    fn close(&self, client: &Client) {
-        if let Some(broker) = self.shared.broker.get() {
-            broker.disconnect(&client.client_id);
-        }
     }
 }
 
@@ -141,6 +135,9 @@ impl Access {
         let Some(listener) = rules.listeners.get(client.peer.listener) else {
             return Err(ConnectReturnCode::NotAuthorized);
         };
+        if login.id_was_given && !listener.allow_empty_client_id {
+            return Err(ConnectReturnCode::IdentifierRejected);
+        }
         if !rules.client_id_fits(&client.client_id) {
             return Err(ConnectReturnCode::IdentifierRejected);
         }
@@ -196,8 +193,7 @@ impl Hooks for Access {
         };
         if publish.qos() > listener.max_qos || (publish.retain && !rules.retain) {
             info!("client {} is closed: its QoS or RETAIN is not possible here", client.client_id);
-            self.close(client);
-            return Permission::Deny;
+            return Permission::Disconnect;
         }
         let topic = publish.topic.as_str();
         let allowed = rules.payload_fits(publish.payload)
@@ -213,7 +209,12 @@ impl Hooks for Access {
     ) -> Option<QoS> {
         let rules = self.rules();
         let listener = rules.listeners.get(client.peer.listener)?;
-        if listener.allows_subscription(who(client), filter.as_str()) {
+        // What members of a group share is what the rules are about.
+        let wanted = match SharedFilter::parse(filter) {
+            Some(shared) => shared?.filter,
+            None => filter,
+        };
+        if listener.allows_subscription(who(client), wanted.as_str()) {
             Some(qos)
         } else {
             info!("client {} may not subscribe to {filter}", client.client_id);
@@ -269,7 +270,7 @@ impl Hooks for Access {
 /// A will that it may not publish is refused now: its topic would be denied when nobody can be told.
 fn accept(rules: &Rules, client: &Client, login: &Login) -> Admission {
     let listener = &rules.listeners[client.peer.listener];
-    let named = listener.rename(client);
+    let named = listener.rename(client, login.id_was_given);
     let client = named.as_deref().unwrap_or(client);
     let denied = login.will.as_ref().is_some_and(|will| {
         !listener.allows(who(client), acl::Access::Write, will.topic().as_str())

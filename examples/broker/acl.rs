@@ -163,6 +163,8 @@ impl Acl {
 mod tests {
     use super::*;
     use Access::{Read, Write};
+    use mqtt_codec::{TopicFilter, TopicName};
+    use proptest::prelude::*;
 
     fn acl(text: &str) -> Acl {
         Acl::parse(Path::new("acl"), text).unwrap_or_else(|error| panic!("{error}"))
@@ -237,6 +239,71 @@ mod tests {
             assert!(!acl.allows_subscription(who(evil, evil), "u/bob/x"));
             assert!(acl.allows(who(evil, evil), Write, "all"), "a pattern without names");
         }
+    }
+
+    proptest! {
+        // CVE-2017-7650 of Mosquitto: whatever the names, a pattern matches what the text with the
+        // names put in matches as a plain topic, or less.
+        #[test]
+        fn a_name_never_makes_a_pattern_wider(
+            name in "[a-c+#/$%]{0,4}",
+            id in "[a-c+#/$%]{0,4}",
+            // With what no topic name has: a rule must not lean on that.
+            topic in "[a-c+#/$]{1,4}",
+        ) {
+            let who = Who { user_name: Some(&name), client_id: &id };
+            let levels = [("u", &name), ("c", &id)];
+            for (at, (letter, value)) in levels.into_iter().enumerate() {
+                let acl = acl(&format!("pattern {at}/%{letter}/+\npattern x-%{letter}"));
+                for (topic, expected) in [
+                    (format!("{at}/{topic}/end"), format!("{at}/{value}/end")),
+                    (format!("x-{topic}"), format!("x-{value}")),
+                ] {
+                    let allowed = acl.allows(who, Write, &topic);
+                    let harmless = !value.contains(['+', '#', '/']);
+                    prop_assert_eq!(allowed, harmless && topic == expected);
+                    // A subscription without wildcards is allowed exactly when its topic is.
+                    if !topic.contains(['+', '#']) {
+                        prop_assert_eq!(acl.allows_subscription(who, &topic), allowed);
+                    }
+                }
+            }
+        }
+
+        // Over all filters of three levels: a topic that both match makes them overlap, and what
+        // covers a filter matches all of its topics.
+        #[test]
+        fn overlaps_and_covers_agree_with_matches(
+            rule in filter(),
+            other in filter(),
+            topics in prop::collection::vec("[ab$]{0,1}(/[ab]{0,1}){0,3}", 64),
+        ) {
+            let granting = acl(&format!("topic read {rule}"));
+            let denying = acl(&format!("topic read #\ntopic read $/#\ntopic deny {rule}"));
+            let matches = |topic: &str| {
+                let name = TopicName::new(topic).expect("a topic name");
+                TopicFilter::new(&other).expect("a filter").matches(name)
+            };
+            let who = who("", "c");
+            for topic in topics.iter().filter(|topic| !topic.is_empty() && matches(topic)) {
+                if granting.allows(who, Read, topic) {
+                    prop_assert!(granting.allows_subscription(who, &other), "{topic}");
+                }
+                if !denying.allows_subscription(who, &other) {
+                    prop_assert!(!denying.allows(who, Read, topic), "{topic}");
+                }
+            }
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "(user|topic|pattern|[ a+#/%\n]){0,8}.{0,20}") {
+            let _ = Acl::parse(Path::new("acl"), &text);
+        }
+    }
+
+    /// A filter of up to three levels.
+    fn filter() -> impl Strategy<Value = String> {
+        "([ab$+]|)(/([ab+]|)){0,2}(/#)?".prop_filter("a filter", |f| TopicFilter::new(f).is_ok())
     }
 
     #[test]

@@ -303,6 +303,7 @@ fn metrics_listener(line: &Line) -> Result<(u16, Option<IpAddr>), Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn parse(text: &str) -> Config {
         Config::parse(text).unwrap_or_else(|error| panic!("{error}"))
@@ -443,6 +444,18 @@ mod tests {
         assert_eq!(path(""), Some(PathBuf::from("mosquitto.db")));
         let text = "persistence_location /var/lib/mqtt/\npersistence_file x.db";
         assert_eq!(path(text), Some(PathBuf::from("/var/lib/mqtt/x.db")));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(
+            option in prop::sample::select(ALL_OPTIONS.lines().collect::<Vec<_>>()),
+            value in ".{0,12}",
+            rest in "\\PC{0,40}",
+        ) {
+            let name = option.split(' ').next().unwrap_or_default();
+            let _ = Config::parse(&format!("{name} {value}\n{option}\n{rest}"));
+        }
     }
 
     /// Every option of the contract once.

@@ -1,7 +1,10 @@
 //! The broker example, as modules that its tests reach.
 //!
 //! `main.rs` reads the command line, [`config`] the configuration file, [`server`] binds the
-//! [`listener`]s and serves until a signal comes; [`access`] decides who may connect and do what.
+//! [`listener`]s and serves until a signal comes. [`access`] decides who may connect and do what, with
+//! the files that [`password`] and [`acl`] read. [`tls`] and [`websocket`] are what MQTT comes in,
+//! [`sys`] and [`metrics`] what the broker tells about itself, [`log`], [`process`] and [`descriptors`]
+//! what ties it to the system.
 
 pub mod access;
 pub mod acl;

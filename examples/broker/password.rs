@@ -127,6 +127,7 @@ fn parse_line(line: &str, users: &mut HashMap<String, PasswordHash>) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// Lines that `mosquitto_passwd` of Debian's Mosquitto 2.0.11 wrote, the second one with
     /// `-H sha512`, and one of argon2-cffi with the parameters of Mosquitto 2.1.
@@ -153,6 +154,15 @@ carol:$argon2id$v=19$m=47104,t=1,p=1$s0/rpKxPbZOCsv01O7dvCXM75jN1EUSwc0nmGjG2zuf
         }
         assert!(!passwords.verify("dave", b"secret"));
         assert!(passwords.has_weak_hashes());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(
+            text in "(a:|\\$(6|7|argon2id)\\$|v=19|m=[0-9]{1,9},t=1,p=1|[0-9A-Za-z+/=$:\n]{0,20}){0,8}",
+        ) {
+            let _ = parse(&text);
+        }
     }
 
     #[test]

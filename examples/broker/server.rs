@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
-use crate::access::{Access, AccessError};
+use crate::access::{AUTO_ID_PREFIX, Access, AccessError};
 use crate::config::{Config, Listener, Protocol};
 use crate::descriptors;
 use crate::listener::{BindError, Socket, Stream, bind};
@@ -384,11 +384,8 @@ fn limits(config: &Config, descriptors: usize) -> mqtt_broker_core::Config {
     limits.queue_qos0 = messages.queue_qos_0;
     limits.max_keep_alive = messages.max_keep_alive.unwrap_or(u16::MAX);
     limits.session_expiry = messages.session_expiry;
-    // The core has one answer for all listeners: the strictest of them.
-    let mut policies = config.listeners.iter().map(|listener| &listener.policy);
-    limits.allow_empty_client_id = policies.clone().all(|policy| policy.allow_empty_client_id);
-    if let Some(policy) = policies.next() {
-        limits.auto_id_prefix.clone_from(&policy.auto_id_prefix);
-    }
+    // What a listener says about empty client ids is a matter of its rules.
+    limits.allow_empty_client_id = true;
+    limits.auto_id_prefix = AUTO_ID_PREFIX.to_owned();
     limits
 }

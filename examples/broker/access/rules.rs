@@ -10,6 +10,9 @@ use crate::acl::{Acl, AclError};
 use crate::config::{Config, Listener, UserName, Versions};
 use crate::password::{PasswordFileError, Passwords};
 
+/// What ids that the core gives begin with, until their listener's prefix takes its place.
+pub(crate) const AUTO_ID_PREFIX: &str = "auto-";
+
 /// All rules at a time: replaced as a whole, never changed.
 pub(super) struct Rules {
     pub(super) listeners: Vec<ListenerRules>,
@@ -25,6 +28,9 @@ pub(super) struct ListenerRules {
     pub(super) passwords: Option<Arc<Passwords>>,
     pub(super) acl: Option<Arc<Acl>>,
     pub(super) max_qos: QoS,
+    pub(super) allow_empty_client_id: bool,
+    /// The beginning of ids that are given, where it is another one than the core's.
+    auto_id_prefix: String,
     versions: Versions,
     user_name_as_client_id: bool,
     /// The name in a client's certificate takes the place of the one in CONNECT.
@@ -83,6 +89,8 @@ impl Rules {
                     1 => QoS::AtLeastOnce,
                     _ => QoS::ExactlyOnce,
                 },
+                allow_empty_client_id: policy.allow_empty_client_id,
+                auto_id_prefix: policy.auto_id_prefix.clone(),
                 versions: listener.versions,
                 user_name_as_client_id: listener.user_name_as_client_id,
                 identity_as_user_name: listener
@@ -137,8 +145,11 @@ impl ListenerRules {
     }
 
     /// The client under the names that count here, if they are not those of its CONNECT.
-    pub(super) fn rename(&self, client: &Client) -> Option<Box<Client>> {
+    pub(super) fn rename(&self, client: &Client, id_was_given: bool) -> Option<Box<Client>> {
         let mut named = client.clone();
+        if id_was_given && let Some(rest) = client.client_id.strip_prefix(AUTO_ID_PREFIX) {
+            named.client_id = format!("{}{rest}", self.auto_id_prefix);
+        }
         if self.identity_as_user_name && client.peer.identity.is_some() {
             named.user_name.clone_from(&client.peer.identity);
         }

@@ -190,6 +190,27 @@ fn reading_is_checked_at_delivery() {
     let _ = std::fs::remove_file(file);
 }
 
+// What a group shares is what the rules are about.
+#[test]
+fn shared_subscriptions_are_granted_by_what_is_shared() {
+    let file = scratch().join(format!("acl-shared-{}", std::process::id()));
+    std::fs::write(&file, "topic read open/#\ntopic write #\n").expect("it can be written");
+    let config = format!("allow_anonymous true\nacl_file {}", file.display());
+    let broker = BrokerProcess::start_with_config(&config);
+    let mut client = Wire::connect(&broker, &Connect::new("client"));
+    client.send(&subscribe(1, &[("$share/group/open/a", 0), ("$share/group/closed", 0)]));
+    let granted = client.expect_suback();
+    assert!(is_mosquitto() || granted == [0, 0x80], "{granted:?}");
+    for (id, topic) in [(1, "closed"), (2, "open/a")] {
+        client.send(&publish(0x32, topic.as_bytes(), Some(id), b"x"));
+    }
+    let packets = client.ping();
+    let publishes: Vec<_> = packets.iter().filter(|packet| packet.first == 0x30).collect();
+    assert_eq!(publishes.len(), 1);
+    assert!(publishes[0].body[2..].starts_with(b"open/a"));
+    let _ = std::fs::remove_file(file);
+}
+
 // HUP: the new rules count for what connected clients do next, and nobody is disconnected.
 #[test]
 fn the_acl_file_is_read_anew_at_hup() {
