@@ -28,7 +28,8 @@ pub struct Broker {
 }
 
 /// What all handles share. Locks, in the order in which they may be taken: the registry, then one
-/// session; the router and the retained store are never locked together with anything.
+/// session. The router and the retained store are never locked together with these. The
+/// subscriptions of a session are locked before any of them.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) hooks: Box<dyn Hooks>,
@@ -377,6 +378,7 @@ impl Shared {
         let Displaced { ended, left, will, wakes } = displaced;
         worker.wakes.extend(wakes);
         let shared = ended.map_or_else(Vec::new, |Ended { session, subscriptions, shared }| {
+            let _changing = session.lock_subscriptions();
             for subscription in subscriptions {
                 self.router.unsubscribe(subscription.filter.as_topic_filter(), &session);
             }

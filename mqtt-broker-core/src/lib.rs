@@ -75,8 +75,9 @@
 //!
 //! One registry of sessions, one lock a session, one for the router, one for the retained store, one
 //! a group of a shared subscription. The registry's comes before a session's; two sessions are never
-//! locked together; the others are never locked together with anything. Hooks and wakers run when no
-//! lock is held.
+//! locked together; the others are never locked together with these. While a session's subscriptions
+//! change, another lock of the session comes before all of them, so that session and router agree.
+//! Hooks and wakers run when no lock is held.
 //!
 //! # Features
 //!

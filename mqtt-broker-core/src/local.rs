@@ -37,16 +37,12 @@ impl LocalSubscription {
 
     /// The next message, or the promise to wake the task when there is one.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Message> {
-        let taken = self.try_recv();
-        if taken.is_none() {
-            let mut state = self.session.lock();
-            // One may have come in between.
-            match state.take_message() {
-                Some(message) => return Poll::Ready(message),
-                None => state.register(cx.waker(), false),
-            }
+        if let Some(message) = self.try_recv() {
+            return Poll::Ready(message);
         }
-        taken.map_or(Poll::Pending, Poll::Ready)
+        self.session.lock().register(cx.waker(), false);
+        // One may have come in between.
+        self.try_recv().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The next message, if there is one.

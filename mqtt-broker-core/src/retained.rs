@@ -270,8 +270,10 @@ mod tests {
     fn a_filter_visits_what_may_match_and_little_else() {
         let retained = Retained::default();
         let config = Config::default();
+        // Fewer under Miri, which takes a minute for all of them.
+        let sensors = if cfg!(miri) { 30 } else { 500 };
         for house in 0..20 {
-            for sensor in 0..500 {
+            for sensor in 0..sensors {
                 retained.set(&message(&format!("h{house}/s{sensor}"), 1), &config).unwrap();
             }
             retained.set(&message(&format!("h{house}/x"), 1), &config).unwrap();
@@ -286,7 +288,7 @@ mod tests {
             (found, visited)
         };
         for (filter, matches) in
-            [("+/x", 20), ("+/s7", 20), ("h7/x", 1), ("h7/+", 501), ("+", 0), ("+/x/#", 20)]
+            [("+/x", 20), ("+/s7", 20), ("h7/x", 1), ("h7/+", sensors + 1), ("+", 0), ("+/x/#", 20)]
         {
             let (found, visited) = visits(filter);
             assert_eq!(found, matches, "{filter}");

@@ -51,6 +51,7 @@ pub struct SessionInfo {
 pub(crate) struct Session {
     id: ReceiverId,
     client_id: Box<str>,
+    subscribing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -152,7 +153,12 @@ impl Queued {
 
 impl Session {
     pub(crate) fn new(id: ReceiverId, client_id: &str, state: State) -> Self {
-        Self { id, client_id: client_id.into(), state: Mutex::new(state) }
+        Self {
+            id,
+            client_id: client_id.into(),
+            subscribing: Mutex::default(),
+            state: Mutex::new(state),
+        }
     }
 
     pub(crate) fn id(&self) -> ReceiverId {
@@ -161,6 +167,12 @@ impl Session {
 
     pub(crate) fn client_id(&self) -> &str {
         &self.client_id
+    }
+
+    /// To be held while a subscription changes in the session and then in the router, so that the
+    /// two agree whoever takes the session over in between. It comes before their locks.
+    pub(crate) fn lock_subscriptions(&self) -> MutexGuard<'_, ()> {
+        self.subscribing.lock()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -58,6 +58,7 @@ impl Open {
             return None;
         }
         let qos = shared.hooks.authorize_subscribe(&self.client, filter, qos)?;
+        let changing = self.session.lock_subscriptions();
         {
             let mut state = self.lock()?;
             let filter = TopicFilterBuf::from(filter);
@@ -71,11 +72,7 @@ impl Open {
             }
         }
         shared.router.subscribe(filter, &self.session, qos);
-        // The router is not locked together with a session: one that ended in between has taken its
-        // subscriptions out before this one was in.
-        if self.session.lock().is_ended() {
-            shared.router.unsubscribe(filter, &self.session);
-        }
+        drop(changing);
         shared.hooks.subscribed(&self.client, filter, qos);
         Some(qos)
     }
@@ -83,6 +80,7 @@ impl Open {
     /// Removes subscriptions; those that are not there are no error [MQTT-3.10.4-5].
     pub(super) fn handle_unsubscribe(&mut self, shared: &Shared, unsubscribe: &Unsubscribe<'_>) {
         for filter in unsubscribe.filters() {
+            let changing = self.session.lock_subscriptions();
             {
                 let Some(mut state) = self.lock() else { return };
                 let same = |known: &TopicFilterBuf| known.as_bytes() == filter.as_bytes();
@@ -90,6 +88,7 @@ impl Open {
                 state.replays.retain(|replay| !same(&replay.filter));
             }
             shared.router.unsubscribe(filter, &self.session);
+            drop(changing);
             shared.hooks.unsubscribed(&self.client, filter);
         }
     }
