@@ -220,8 +220,8 @@ impl World {
             15 => client.take(&mut self.worker, usize::MAX),
             _ => {}
         }
-        let most = usize::from(input.byte()) + 1;
-        client.turn(&mut self.worker, self.now, most);
+        let rate = usize::from(input.byte());
+        client.turn(&mut self.worker, self.now, rate * 64 + 1, rate / 64);
         if client.ended.is_some() {
             self.clients[at] = None;
         }
@@ -297,7 +297,7 @@ impl World {
     /// Everything that the witness can have done for it at this time.
     fn serve(&mut self) {
         for _ in 0..1000 {
-            self.witness.turn(&mut self.worker, self.now, usize::MAX);
+            self.witness.turn(&mut self.worker, self.now, usize::MAX, usize::MAX);
             if self.witness.answers.is_empty() {
                 return;
             }
@@ -400,10 +400,12 @@ impl Client {
             QoS::ExactlyOnce => Delivery::ExactlyOnce { id, dup },
         };
         let topic = TopicName::new(input.one(&TOPICS)).unwrap();
-        let payload = vec![b'x'; input.one(&[0, 1, 5, 100, 300, 20_000])];
-        let publish = Publish { topic, payload: &payload, delivery, retain: input.flag() };
         // One after the other, so that floods are near.
-        for _ in 0..input.one(&[1, 1, 1, 2, 10, 100]) {
+        let count = input.one(&[1, 1, 1, 2, 10, 100]);
+        let largest = if count == 1 { 20_000 } else { 20 };
+        let payload = vec![b'x'; input.one(&[0, 1, 5, 100, 300, largest])];
+        let publish = Publish { topic, payload: &payload, delivery, retain: input.flag() };
+        for _ in 0..count {
             self.send(publish);
         }
     }
@@ -416,18 +418,18 @@ impl Client {
         }
     }
 
-    /// A driver's turn, in which at most `most` bytes are read, and the half of them written.
-    fn turn(&mut self, worker: &mut Worker, now: Instant, most: usize) {
+    /// A driver's turn, in which so many bytes are read and so many buffers written.
+    fn turn(&mut self, worker: &mut Worker, now: Instant, bytes: usize, buffers: usize) {
         self.time_out(worker, now);
         if self.connection.wants_input() {
-            let count = most.min(self.unread.len());
+            let count = bytes.min(self.unread.len());
             let bytes: Vec<u8> = self.unread.drain(..count).collect();
             let _ = self.connection.handle_input(worker, &bytes, now);
         }
         while let Some(Event::Authenticate(_)) = self.connection.poll_event() {
             self.is_waiting_for_admission = true;
         }
-        self.take(worker, most / 64);
+        self.take(worker, buffers);
         self.time_out(worker, now);
     }
 
