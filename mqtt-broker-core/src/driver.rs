@@ -303,7 +303,7 @@ fn poll_write<T: AsyncWrite>(
     } else {
         let mut parts = [IoSlice::new(&[]); PARTS];
         let used = out.chunks_vectored(&mut parts);
-        ready!(io.poll_write_vectored(cx, &parts[..used]))?
+        ready!(io.poll_write_vectored(cx, parts.get(..used).unwrap_or_default()))?
     };
     Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
 }

@@ -85,6 +85,19 @@
 //!   `default-features = false`.
 //! - `tokio`: `serve_connection`.
 
+// Nothing that comes from the network can panic. Sums are left out: memory bounds them, and the fuzz
+// targets run with overflow checks.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
+
 #[cfg(feature = "broker")]
 mod broker;
 #[cfg(feature = "broker")]

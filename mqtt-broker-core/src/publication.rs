@@ -22,6 +22,7 @@ impl<'a> Publication<'a> {
     }
 
     /// The message as the publisher sent it, RETAIN flag included.
+    #[expect(clippy::expect_used, reason = "it came in a packet that was no larger")]
     pub(crate) fn message(&self) -> &Message {
         self.message.get_or_init(|| {
             Message::from_publish(&self.publish).expect("what was decoded fits into a packet")

@@ -48,6 +48,10 @@ impl Receiver {
     }
 
     /// PUBLISH of QoS 2.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "`next` and the range before it are looked at first"
+    )]
     pub fn handle_publish(&mut self, id: PacketId) -> Result<Seen, TooManyOpen> {
         let id = id.get();
         // The first range that begins behind `id`; the one before it is the only one to hold it.
@@ -73,6 +77,7 @@ impl Receiver {
 
     /// PUBREL: the id is free. Answer PUBCOMP whatever this returns [MQTT-4.3.3-2]; false when the
     /// id was not open.
+    #[expect(clippy::indexing_slicing, reason = "the range before the first one behind the id")]
     pub fn handle_pubrel(&mut self, id: PacketId) -> bool {
         let id = id.get();
         let next = self.ranges.partition_point(|&(first, _)| first <= id);

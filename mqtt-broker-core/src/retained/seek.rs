@@ -18,6 +18,7 @@ const BEHIND_SEPARATOR: u8 = b'/' + 1;
 ///
 /// The topics below one level lie together, but not next to the level itself: `a!` and what is below
 /// it come between `a` and `a/b`.
+#[expect(clippy::indexing_slicing, reason = "the ends of levels are within their topic")]
 pub(super) fn step(filter: TopicFilter<'_>, topic: TopicName<'_>, bound: &mut Vec<u8>) -> Step {
     let topic = topic.as_bytes();
     let mut seek = |parts: [&[u8]; 3]| {

@@ -90,6 +90,7 @@ impl Subscribers {
             Self::Many(mut routes) => {
                 let place = routes.binary_search_by_key(&route.id(), Route::id);
                 match place {
+                    #[expect(clippy::indexing_slicing, reason = "found there")]
                     Ok(at) => routes[at] = route,
                     Err(at) => routes.insert(at, route),
                 }

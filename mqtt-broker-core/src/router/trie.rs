@@ -109,6 +109,10 @@ struct Node {
     children: u32,
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "an id is the place of a node, and no edge outlives its node"
+)]
 impl Wild {
     fn new(hasher: &FixedState) -> Self {
         Self {
@@ -252,6 +256,10 @@ struct Levels {
     free: Vec<LevelId>,
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "an id is the place of a name, and no edge outlives its level"
+)]
 impl Levels {
     fn new(hasher: &FixedState) -> Self {
         let plus = (Box::default(), 1);
