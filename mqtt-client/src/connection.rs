@@ -29,6 +29,15 @@ const READ_SIZE: (usize, usize) = (2 << 10, 64 << 10);
 /// Reads before writing and before the application gets its turn.
 const READS_A_TURN: usize = 4;
 
+/// Bytes received and not taken from which on the application gets time before more is read.
+///
+/// A runtime may poll this task many times before it polls the one that takes the messages: without
+/// a pause, QoS 0 messages would be dropped although the application is quick enough.
+pub(crate) const PAUSE_FROM: usize = 1 << 20;
+
+/// The longest such pause. An application that takes nothing for so long is not waited for.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Parts of one vectored write.
 const PARTS: usize = 32;
 
@@ -43,6 +52,8 @@ pub(crate) struct Driver {
     timer: Option<Pin<Box<Sleep>>>,
     /// Changes that have to be durable before `out` may leave.
     gate: u64,
+    /// Nothing is read until then, unless messages are taken.
+    paused_until: Option<Instant>,
 }
 
 /// The client is to end.
@@ -57,6 +68,7 @@ impl Driver {
             out: SendBuffer::default(),
             timer: None,
             gate: 0,
+            paused_until: None,
         }
     }
 
@@ -224,7 +236,8 @@ impl Driver {
                 Stop::By(by) if !is_late => Some(by),
                 _ => None,
             };
-            let deadline = [state.machine.poll_timeout(), by].into_iter().flatten().min();
+            let resume = self.paused_until.map(Instant::into_std);
+            let deadline = [state.machine.poll_timeout(), by, resume].into_iter().flatten().min();
             Ok::<_, ConnectionError>((closing, more, deadline))
         });
         let (closing, more, deadline) = due?;
@@ -259,7 +272,7 @@ impl Driver {
         now: Instant,
     ) -> Result<bool, ConnectionError> {
         for _ in 0..READS_A_TURN {
-            if !self.shared.lock().machine.wants_input() {
+            if !self.may_read(now) {
                 // Whoever takes messages wakes the task.
                 return Ok(false);
             }
@@ -285,6 +298,20 @@ impl Driver {
             }
         }
         Ok(true)
+    }
+
+    fn may_read(&mut self, now: Instant) -> bool {
+        let mut state = self.shared.lock();
+        let wait = match self.paused_until {
+            _ if state.machine.unread < PAUSE_FROM => None,
+            None => Some(now + PAUSE),
+            Some(until) if now < until => Some(until),
+            // Its time is up: one read, and then another pause.
+            Some(_) => None,
+        };
+        self.paused_until = wait;
+        state.is_read_paused = wait.is_some();
+        wait.is_none() && state.machine.wants_input()
     }
 
     /// Writes what is due, until the transport takes no more or nothing is left.

@@ -25,7 +25,7 @@ use self::keep_alive::{Due, KeepAlive};
 use self::ledger::Ledger;
 use self::queue::Queue;
 pub(crate) use self::queue::{Outgoing, Pushed, Queued};
-use self::subscriptions::{Stream, Subscriptions};
+use self::subscriptions::{Route, Stream, Subscriptions};
 use crate::error::{ConfigError, ConnectionError, Step, Undelivered};
 use crate::offline::{Limit, WhenFull};
 use crate::receipt::Delivered;
@@ -111,7 +111,7 @@ pub(crate) struct Machine {
     shutting_down: bool,
     /// Bytes that the application has not taken.
     pub(crate) unread: usize,
-    routes: Vec<Stream>,
+    route: Route,
     pub(crate) counters: Counters,
 }
 
@@ -136,7 +136,7 @@ pub(crate) enum Event {
     /// Connected, and every subscription is answered.
     Restored { session_present: bool },
     /// A message for a stream. With a number, [`Machine::acknowledge`] is to be called with it.
-    Deliver { stream: StreamId, message: PublishBuf, number: Option<u64> },
+    Deliver { stream: StreamId, message: PublishBuf, qos: QoS, number: Option<u64> },
     /// An accepted message has come to its end.
     Ended { token: Token, outcome: Result<Delivered, Undelivered> },
     /// The broker granted a filter.
@@ -176,7 +176,7 @@ impl Machine {
             is_restored: false,
             shutting_down: false,
             unread: 0,
-            routes: Vec::new(),
+            route: Route::default(),
             counters: Counters::default(),
             config,
         }

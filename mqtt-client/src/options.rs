@@ -247,7 +247,7 @@ impl Builder {
     }
 
     /// The bound of the QoS 0 messages that wait in one stream, beyond which the oldest are dropped
-    /// and counted. Default 16,384 messages and 4 MiB.
+    /// and counted. Default 65,536 messages and 4 MiB.
     pub fn stream_limit(self, messages: usize, bytes: usize) -> Self {
         self.handle.shared.lock().inbox_limit = InboxLimit { messages: messages.max(1), bytes };
         self

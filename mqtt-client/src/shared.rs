@@ -11,6 +11,7 @@ use mqtt_codec::{PublishBuf, QoS, TopicFilterBuf};
 use slab::Slab;
 use tokio::sync::{Notify, watch};
 
+use crate::connection::PAUSE_FROM;
 use crate::error::SubscribeError;
 use crate::machine::{Config, Event, Machine, StreamId};
 use crate::receipt::Slot;
@@ -44,6 +45,8 @@ pub(crate) struct State {
     pub(crate) is_stopped: bool,
     pub(crate) inbox_limit: InboxLimit,
     pub(crate) store: Option<Writer>,
+    /// The task is to be woken when messages are taken.
+    pub(crate) is_read_paused: bool,
 }
 
 /// Whether the client is to end.
@@ -64,6 +67,18 @@ pub(crate) struct InboxLimit {
     pub(crate) bytes: usize,
 }
 
+/// A message that waits in a stream.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pub(crate) message: PublishBuf,
+    /// To be acknowledged with, when it is taken.
+    pub(crate) number: Option<u64>,
+    /// It may be dropped when there is no room.
+    is_loose: bool,
+    /// What it counts against the bounds.
+    bytes: usize,
+}
+
 /// What the broker answered to a filter.
 pub(crate) type Grant = Result<QoS, SubscribeError>;
 
@@ -72,7 +87,7 @@ pub(crate) type Grant = Result<QoS, SubscribeError>;
 pub(crate) struct Inbox {
     /// The filters, each with the broker's answer.
     pub(crate) filters: Vec<(TopicFilterBuf, Option<Grant>)>,
-    pub(crate) messages: VecDeque<(PublishBuf, Option<u64>)>,
+    pub(crate) messages: VecDeque<Unread>,
     bytes: usize,
     pub(crate) waker: Option<Waker>,
     pub(crate) ended: Option<SubscribeError>,
@@ -94,7 +109,8 @@ impl Shared {
             leftover: Leftover::default(),
             is_stopped: false,
             store: None,
-            inbox_limit: InboxLimit { messages: 16 << 10, bytes: 4 << 20 },
+            is_read_paused: false,
+            inbox_limit: InboxLimit { messages: 64 << 10, bytes: 4 << 20 },
         };
         let status = watch::Sender::new(Status::Connecting { attempt: 1 });
         Self { state: Mutex::new(state), room: Notify::new(), status }
@@ -181,8 +197,8 @@ impl State {
     fn take_events(&mut self) {
         while let Some(event) = self.machine.poll_event() {
             match event {
-                Event::Deliver { stream, message, number } => {
-                    self.deliver(stream, message, number);
+                Event::Deliver { stream, message, qos, number } => {
+                    self.deliver(stream, message, qos, number);
                 }
                 Event::Ended { token, outcome } => {
                     let Some(slot) = self.receipts.get_mut(token.slot) else { continue };
@@ -217,30 +233,30 @@ impl State {
         self.wakers.extend(inbox.waker.take());
     }
 
-    fn deliver(&mut self, stream: StreamId, message: PublishBuf, number: Option<u64>) {
+    fn deliver(&mut self, stream: StreamId, message: PublishBuf, qos: QoS, number: Option<u64>) {
         let Some(inbox) = self.inboxes.get_mut(stream) else {
             // The stream is being dropped: nobody will take it.
             number.into_iter().for_each(|number| self.machine.acknowledge(number));
             return;
         };
-        let bytes = size_of_message(&message);
+        let (is_loose, bytes) = (qos == QoS::AtMostOnce, size_of_message(&message));
         inbox.bytes += bytes;
         self.machine.unread += bytes;
-        if message.qos() == QoS::AtMostOnce {
+        if is_loose {
             let limit = self.inbox_limit;
             while inbox.messages.len() >= limit.messages || inbox.bytes > limit.bytes {
                 // The oldest of QoS 0; others are kept, their number is the broker's window.
-                let loose = |(m, _): &(PublishBuf, _)| m.qos() == QoS::AtMostOnce;
-                let Some(at) = inbox.messages.iter().position(loose) else { break };
-                let Some((dropped, _)) = inbox.messages.remove(at) else { break };
-                let bytes = size_of_message(&dropped);
-                inbox.bytes -= bytes;
-                self.machine.unread -= bytes;
+                let Some(at) = inbox.messages.iter().position(|unread| unread.is_loose) else {
+                    break;
+                };
+                let Some(dropped) = inbox.messages.remove(at) else { break };
+                inbox.bytes -= dropped.bytes;
+                self.machine.unread -= dropped.bytes;
                 inbox.missed += 1;
                 self.machine.counters.missed += 1;
             }
         }
-        inbox.messages.push_back((message, number));
+        inbox.messages.push_back(Unread { message, number, is_loose, bytes });
         self.wakers.extend(inbox.waker.take());
     }
 
@@ -277,27 +293,45 @@ impl State {
     }
 
     /// The next message of a stream. The caller acknowledges it.
-    pub(crate) fn take_message(&mut self, stream: StreamId) -> Option<(PublishBuf, Option<u64>)> {
+    pub(crate) fn take_message(&mut self, stream: StreamId) -> Option<Unread> {
         let inbox = self.inboxes.get_mut(stream)?;
-        let (message, number) = inbox.messages.pop_front()?;
-        let bytes = size_of_message(&message);
+        let unread = inbox.messages.pop_front()?;
+        let bytes = unread.bytes;
         inbox.bytes -= bytes;
         if inbox.messages.is_empty() && inbox.messages.capacity() > 64 {
             inbox.messages = VecDeque::new();
         }
         let was_full = !self.machine.wants_input();
         self.machine.unread -= bytes;
-        if was_full && self.machine.wants_input() {
+        let resumes = self.is_read_paused && self.machine.unread < PAUSE_FROM / 2;
+        if resumes || (was_full && self.machine.wants_input()) {
+            self.is_read_paused = false;
             self.wake_driver();
         }
-        Some((message, number))
+        Some(unread)
+    }
+
+    /// Takes the messages at the front that nobody waits for an answer to, up to `most`.
+    pub(crate) fn take_loose(
+        &mut self,
+        stream: StreamId,
+        most: usize,
+        into: &mut VecDeque<PublishBuf>,
+    ) {
+        while into.len() < most
+            && let Some(inbox) = self.inboxes.get(stream)
+            && inbox.messages.front().is_some_and(|unread| unread.number.is_none())
+            && let Some(unread) = self.take_message(stream)
+        {
+            into.push_back(unread.message);
+        }
     }
 
     /// Drops a stream with what it holds, which counts as taken.
     pub(crate) fn remove_inbox(&mut self, stream: StreamId, tell: bool) {
         let Some(inbox) = self.inboxes.try_remove(stream) else { return };
         self.machine.unread -= inbox.bytes;
-        let numbers = inbox.messages.into_iter().filter_map(|(_, number)| number);
+        let numbers = inbox.messages.into_iter().filter_map(|unread| unread.number);
         numbers.for_each(|number| self.machine.acknowledge(number));
         for (filter, _) in &inbox.filters {
             self.machine.unsubscribe(filter, stream, tell);
@@ -322,7 +356,7 @@ impl State {
 
 /// What a message counts against the bounds: its bytes and a share for the bookkeeping.
 fn size_of_message(message: &PublishBuf) -> usize {
-    message.encoded_len(QoS::AtMostOnce) + size_of::<(PublishBuf, Option<u64>)>()
+    message.encoded_len(QoS::AtMostOnce) + size_of::<Unread>()
 }
 
 /// Held by all clones of a client and by its streams. Without any, the client comes to its end.

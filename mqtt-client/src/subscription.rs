@@ -1,10 +1,11 @@
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use mqtt_codec::{QoS, TopicFilterBuf};
+use mqtt_codec::{PublishBuf, QoS, TopicFilterBuf};
 
 use crate::error::SubscribeError;
 use crate::machine::StreamId;
@@ -39,11 +40,16 @@ pub struct Subscription {
     mode: AckMode,
     /// Whether the broker is told when this is dropped.
     tell: bool,
+    /// Messages that were taken from the client many at a time, to spare its lock.
+    taken: VecDeque<PublishBuf>,
 }
+
+/// Messages taken at a time.
+const BATCH: usize = 64;
 
 impl Subscription {
     pub(crate) fn new(handle: Arc<Handle>, stream: StreamId, mode: AckMode, tell: bool) -> Self {
-        Self { handle, stream, mode, tell }
+        Self { handle, stream, mode, tell, taken: VecDeque::new() }
     }
 
     /// The next message, or `None` when the broker refused the filter or the client is closed.
@@ -55,18 +61,26 @@ impl Subscription {
 
     /// The next message, if one is there.
     pub fn try_recv(&mut self) -> Option<Message> {
-        self.handle.shared.with(|state| {
-            let (message, number) = state.take_message(self.stream)?;
-            Some(match (self.mode, number) {
+        if let Some(message) = self.taken.pop_front() {
+            return Some(Message::new(message, None));
+        }
+        let Self { handle, stream, mode, taken, .. } = self;
+        handle.shared.with(|state| {
+            let unread = state.take_message(*stream)?;
+            let ack = match (mode, unread.number) {
+                (_, None) => {
+                    state.take_loose(*stream, BATCH, taken);
+                    None
+                }
                 (AckMode::Manual, Some(number)) => {
-                    Message::new(message, Some(AckHandle::new(self.handle.shared.clone(), number)))
+                    Some(AckHandle::new(handle.shared.clone(), number))
                 }
                 (_, Some(number)) => {
                     state.machine.acknowledge(number);
-                    Message::new(message, None)
+                    None
                 }
-                (_, None) => Message::new(message, None),
-            })
+            };
+            Some(Message::new(unread.message, ack))
         })
     }
 

@@ -190,23 +190,25 @@ impl Machine {
     }
 
     fn deliver(&mut self, publish: &Publish<'_>, acked: Option<(AckedQoS, PacketId)>) {
-        let mut routes = std::mem::take(&mut self.routes);
-        self.subscriptions.route(publish.topic, &mut routes);
+        let mut route = std::mem::take(&mut self.route);
+        self.subscriptions.route(publish.topic, &mut route);
+        let routes = &route.streams;
         let waiting = routes.iter().filter(|stream| stream.takes).count();
         // Acknowledged also when nobody wants it [MQTT-4.5.0-2].
         let number = acked.map(|(qos, id)| self.ledger.receive(id, qos, waiting as u32));
         if routes.is_empty() {
             self.counters.unrouted += 1;
         } else if let Ok(message) = PublishBuf::new(publish) {
-            for stream in &routes {
+            for stream in routes {
                 self.events.push_back(Event::Deliver {
                     stream: stream.id,
                     message: message.clone(),
+                    qos: publish.qos(),
                     number: number.filter(|_| stream.takes),
                 });
             }
         }
-        self.routes = routes;
+        self.route = route;
     }
 
     fn handle_puback(&mut self, id: PacketId, now: Instant) -> Result<(), ProtocolError> {

@@ -26,6 +26,8 @@ pub(crate) struct Subscriptions {
     changes: VecDeque<Change>,
     /// What it was told and has not answered.
     requests: VecDeque<Request>,
+    /// Counts the changes of `filters`, so that a route can be kept.
+    generation: u64,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,14 @@ pub(crate) struct Stream {
     pub(crate) id: StreamId,
     /// Whether its messages are acknowledged only when they are taken.
     pub(crate) takes: bool,
+}
+
+/// Where the messages of one topic go.
+#[derive(Debug, Default)]
+pub(crate) struct Route {
+    generation: u64,
+    topic: Vec<u8>,
+    pub(crate) streams: Vec<Stream>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +79,7 @@ impl Change {
 impl Subscriptions {
     /// Adds a stream. The same filter twice is one subscription at the broker, with the higher QoS.
     pub(crate) fn add(&mut self, filter: TopicFilterBuf, qos: QoS, stream: Stream) {
+        self.generation += 1;
         let entry = self.filters.entry(filter.clone()).or_insert_with(|| {
             if filter.as_topic_filter().has_wildcard() {
                 self.wildcards.push(filter.clone());
@@ -85,6 +96,7 @@ impl Subscriptions {
     /// too.
     pub(crate) fn remove(&mut self, filter: &TopicFilterBuf, stream: StreamId, tell: bool) {
         let Some(entry) = self.filters.get_mut(filter) else { return };
+        self.generation += 1;
         entry.streams.retain(|other| other.id != stream);
         if entry.streams.is_empty() {
             self.forget(filter);
@@ -104,14 +116,26 @@ impl Subscriptions {
     }
 
     fn forget(&mut self, filter: &TopicFilterBuf) -> Option<Filter> {
+        self.generation += 1;
         self.wildcards.retain(|other| other != filter);
         self.filters.remove(filter)
     }
 
     /// The streams that a message goes to.
-    pub(crate) fn route(&self, topic: TopicName<'_>, streams: &mut Vec<Stream>) {
+    pub(crate) fn route(&self, topic: TopicName<'_>, route: &mut Route) {
+        // Messages of a topic often come one behind the other.
+        if route.generation == self.generation && route.topic == topic.as_bytes() {
+            return;
+        }
+        route.generation = self.generation;
+        route.topic.clear();
+        route.topic.extend_from_slice(topic.as_bytes());
+        let streams = &mut route.streams;
         streams.clear();
-        if let Some(filter) = self.filters.get(topic.as_bytes()) {
+        // Nothing to look up if every filter has a wildcard.
+        if self.filters.len() > self.wildcards.len()
+            && let Some(filter) = self.filters.get(topic.as_bytes())
+        {
             streams.extend(&filter.streams);
         }
         for wildcard in &self.wildcards {

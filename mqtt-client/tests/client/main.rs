@@ -6,6 +6,7 @@ mod policies;
 mod scripted;
 #[cfg(feature = "file-store")]
 mod store;
+mod storms;
 mod support;
 #[cfg(all(feature = "tls", feature = "websocket", unix))]
 mod transports;

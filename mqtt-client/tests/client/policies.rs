@@ -481,3 +481,33 @@ async fn options_that_contradict_each_other_are_refused() {
         assert!(builder.start().is_err());
     }
 }
+
+#[tokio::test]
+async fn a_flood_of_qos_0_is_not_dropped_while_the_application_takes_it() {
+    const COUNT: usize = 200_000;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("mqtt://{}", listener.local_addr().unwrap());
+    let flooding = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut buffer = [0; 1000];
+        // CONNECT, then SUBSCRIBE.
+        assert!(socket.read(&mut buffer).unwrap() > 0);
+        socket.write_all(b"\x20\x02\0\0").unwrap();
+        assert!(socket.read(&mut buffer).unwrap() > 0);
+        socket.write_all(b"\x90\x03\0\x01\0").unwrap();
+        socket.write_all(&b"\x30\x0d\0\x01tsome bytes".repeat(COUNT)).unwrap();
+        socket
+    });
+    let (builder, mut all) = mqtt_client::Client::builder(&url).subscription("#", QoS::AtMostOnce);
+    let client = builder.connect().await.unwrap();
+    let counting = async {
+        for _ in 0..COUNT {
+            all.recv().await.unwrap();
+        }
+    };
+    let in_time = tokio::time::timeout(SOON * 2, counting).await;
+    assert!(in_time.is_ok(), "{:?}", client.stats());
+    assert_eq!(client.stats().counters.missed, 0);
+    drop(flooding.join().unwrap());
+}
