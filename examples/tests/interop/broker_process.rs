@@ -87,6 +87,14 @@ impl BrokerProcess {
         self.child.id()
     }
 
+    /// The memory of the process in bytes, from `/proc`.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("the broker runs on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

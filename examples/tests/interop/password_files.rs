@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::broker_process::{BrokerProcess, example, is_mosquitto};
 use crate::foreign::{in_path, required};
@@ -110,7 +111,7 @@ fn a_flood_of_logins_is_shed_and_disturbs_nobody() {
         })
         .collect();
     for _ in 0..10 {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         assert!(guest.ping().is_empty());
         let took = start.elapsed();
         assert!(took.as_millis() < 500, "a PINGRESP took {took:?} during the flood");
@@ -125,6 +126,55 @@ fn a_flood_of_logins_is_shed_and_disturbs_nobody() {
     assert_eq!(codes[0], 0, "{codes:?}");
     assert!(codes[4] > 0, "some are hashed: {codes:?}");
     assert!(codes[3] > 0, "the rest is told that the server is not available: {codes:?}");
+    let _ = std::fs::remove_file(file);
+}
+
+// cargo test --release --test interop -- --ignored --nocapture a_minute
+#[test]
+#[ignore = "takes a minute; its figures stand in the output"]
+fn a_minute_of_bad_logins_slows_nobody_down_and_takes_no_memory() {
+    let file = scratch_file("minute");
+    std::fs::write(&file, ARGON2).expect("it can be written");
+    let config = format!("password_file {}\nallow_anonymous true\nlog_type none", file.display());
+    let broker = BrokerProcess::start_with_config(&config);
+    let mut guest = Wire::connect(&broker, &Connect::new("guest"));
+    let end = Instant::now() + Duration::from_secs(60);
+    let attempts = std::thread::scope(|scope| {
+        let attackers: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let wrong = Connect::new("attacker").user("carol", Some("wrong"));
+                    let mut codes = [0_u32; 6];
+                    while Instant::now() < end {
+                        codes[usize::from(Wire::connect_code(&broker, &wrong))] += 1;
+                    }
+                    codes
+                })
+            })
+            .collect();
+        // The first logins take their memory; from then on there is no more.
+        std::thread::sleep(Duration::from_secs(5));
+        let before = broker.memory();
+        let mut times = Vec::new();
+        while Instant::now() < end {
+            let start = Instant::now();
+            assert!(guest.ping().is_empty());
+            times.push(start.elapsed());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        times.sort_unstable();
+        let worst_but_one_percent = times[times.len() * 99 / 100];
+        let grown = broker.memory().saturating_sub(before);
+        println!(
+            "99 % of PINGRESPs within {worst_but_one_percent:?}, memory grew by {grown} bytes"
+        );
+        assert!(worst_but_one_percent < Duration::from_millis(200));
+        assert!(grown < 20 << 20, "memory grew by {grown} bytes");
+        attackers.into_iter().map(|a| a.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    let total = |code: usize| attempts.iter().map(|codes| codes[code]).sum::<u32>();
+    println!("{} logins refused with 4, {} with 3", total(4), total(3));
+    assert_eq!(total(0), 0);
     let _ = std::fs::remove_file(file);
 }
 

@@ -279,12 +279,7 @@ fn ten_thousand_idle_clients_are_served() {
         return;
     }
     let broker = BrokerProcess::start();
-    let memory = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", broker.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
-    };
-    let before = memory();
+    let before = broker.memory();
     let start = Instant::now();
     let mut clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
@@ -294,7 +289,7 @@ fn ten_thousand_idle_clients_are_served() {
             wire
         })
         .collect();
-    let each = (memory() - before) / CLIENTS;
+    let each = (broker.memory() - before) / CLIENTS;
     println!("{CLIENTS} clients after {:?}, {each} bytes of memory each", start.elapsed());
     // A debug build takes about 3,400. Twice that would be a buffer that nobody needs.
     assert!(each < 6000, "{each} bytes of memory for each client");
