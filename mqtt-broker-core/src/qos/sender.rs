@@ -328,6 +328,23 @@ mod tests {
         assert_eq!(sender.reserve(), Some(id(2)));
     }
 
+    // MQTT-2.3.1-2. The window has room for more messages than there are ids.
+    #[test]
+    fn ids_of_requests_are_not_given_to_messages() {
+        let mut sender = Sender::new(u16::MAX);
+        for n in 1..=5 {
+            assert_eq!(sender.reserve(), Some(id(n)));
+        }
+        for n in 6..=u16::MAX {
+            assert_eq!(sender.begin(AtLeastOnce, n), Ok(id(n)));
+        }
+        assert_eq!(sender.begin(AtLeastOnce, 0), Err(0));
+        assert_eq!(sender.handle_puback(id(6)), Ok(Some(6)));
+        assert_eq!(sender.begin(AtLeastOnce, 0), Err(0), "the next id is still reserved");
+        assert!(sender.release(id(1)));
+        assert_eq!(sender.begin(AtLeastOnce, 0), Ok(id(1)));
+    }
+
     // MQTT-2.3.1-3, MQTT-4.3.3-1
     #[test]
     fn a_qos_2_id_is_free_only_after_pubcomp() {
