@@ -454,8 +454,8 @@ impl Shared {
                 .collect();
 
             let mut state = session.lock();
-            let same = |front: &crate::session::Replay| front.filter == replay.filter;
-            if !state.replays.front().is_some_and(same) {
+            // A connection that takes the session over goes on where this one is.
+            if state.replays.front() != Some(&replay) {
                 continue;
             }
             match (state.replays.front_mut(), last) {

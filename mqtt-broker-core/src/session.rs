@@ -125,7 +125,7 @@ pub(crate) struct Will {
 
 /// How far the retained messages of a new subscription are sent. They are sent as the client takes
 /// them, so that a filter over a million topics needs no memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Replay {
     pub(crate) filter: TopicFilterBuf,
     pub(crate) qos: QoS,

@@ -191,6 +191,30 @@ fn a_takeover_ends_the_old_connection_and_loses_no_message() {
     });
 }
 
+// Each of the two connections sent what it had looked up.
+#[test]
+fn a_takeover_while_retained_messages_are_sent_repeats_none() {
+    explore(|| {
+        let broker = broker(|_| {});
+        let mut publisher = Client::connected(&broker, b'p', CLEAN);
+        publisher.send(&[0x33, 6, 0, 1, b't', 0, 1, b'x']);
+        let mut old = Client::connected(&broker, b'r', KEPT);
+        old.send(&subscribe(b't'));
+        let mut new = Client::new(&broker);
+        let old = thread::spawn(move || {
+            old.read_all();
+            old
+        });
+        new.send(&connect(b'r', KEPT));
+        new.read_all();
+        let old = old.join().unwrap();
+        new.read_all();
+        let topic = [0, 1, b't', 0];
+        assert_eq!(new.received.windows(4).filter(|window| *window == topic).count(), 1);
+        drop(old);
+    });
+}
+
 #[test]
 fn of_two_connections_that_come_at_once_one_stays() {
     explore(|| {
