@@ -77,8 +77,9 @@ where
     // Boxed, so that the caller's task stays small: most connections are idle.
     let mut driver = Box::pin(Driver { connection, io, out: None, login: None, timer: None });
     let result = std::future::poll_fn(|cx| broker.with_worker(|w| driver.poll(w, cx))).await;
-    // Whether the peer takes the rest changes nothing for the broker.
-    let _ = tokio::time::timeout(LINGER, driver.linger()).await;
+    // Whether the peer takes the rest changes nothing for the broker. Boxed, because the room for it
+    // would be part of every connection's future.
+    let _ = Box::pin(tokio::time::timeout(LINGER, driver.linger())).await;
     result
 }
 

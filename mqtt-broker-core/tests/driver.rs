@@ -179,3 +179,12 @@ async fn a_hook_that_panics_harms_its_own_connection_at_most() {
     let stats = broker.stats();
     assert_eq!((stats.clients_connected, stats.sessions, stats.subscriptions), (2, 2, 1));
 }
+
+#[test]
+fn the_future_of_a_connection_is_small() {
+    let broker = Broker::new(Config::default(), ());
+    let (_, far) = duplex(1);
+    let future = serve_connection(&broker, far, PeerInfo::default());
+    // Most of it is the peer's information, until it is handed over.
+    assert!(size_of_val(&future) <= 256, "{} bytes", size_of_val(&future));
+}
