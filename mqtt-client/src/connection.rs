@@ -100,7 +100,7 @@ impl Driver {
         let (mut failures, mut broker, mut first) = (0, 0, first_must_succeed);
         loop {
             let attempt = failures + 1;
-            self.shared.status.send_replace(Status::Connecting { attempt });
+            self.shared.tell(Status::Connecting { attempt });
             let opened = open(self.options.clone(), broker);
             let opened = match self.tend(opened).await {
                 Err(Stopped) => return self.stopped(),
@@ -138,7 +138,7 @@ impl Driver {
                 _ if cause.is_lasting() => reconnect.max,
                 _ => Reconnect::jitter(reconnect.bound(failures)),
             };
-            self.shared.status.send_replace(Status::Waiting { retry_in, cause });
+            self.shared.tell(Status::Waiting { retry_in, cause });
             if let Err(Stopped) = self.tend(sleep(retry_in)).await {
                 return self.stopped();
             }
@@ -442,6 +442,6 @@ impl Drop for Finish {
     fn drop(&mut self) {
         self.shared.with(State::finish);
         self.shared.room.notify_waiters();
-        self.shared.status.send_replace(Status::Stopped(self.cause.take()));
+        self.shared.tell(Status::Stopped(self.cause.take()));
     }
 }

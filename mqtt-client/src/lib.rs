@@ -30,17 +30,61 @@
 //! | kept the session | sent again, in order, with DUP | taken up where it was | sent |
 //! | forgot the session, or it is a clean one | sent again as new | complete after PUBREC, else [`Undelivered::SessionLost`] | sent |
 //!
+//! # Guarantees
+//!
+//! - A message that was accepted ends in exactly one way, which its [`Receipt`] and [`Counters`]
+//!   tell. At QoS 1 it arrives at least once, at QoS 2 once. Messages of one topic and QoS keep
+//!   their order, apart from repetitions.
+//! - What waits here is bounded in messages and bytes ([`Limit`]), and what was received is bounded
+//!   by the broker's window, since it is acknowledged when the application takes it ([`AckMode`]).
+//! - Acknowledgements leave in the order of the messages, whatever the order they are taken in.
+//! - A broker that is gone is noticed within keep alive and answer time
+//!   ([`Builder::keep_alive`]); every step of connecting has a limit, which its error names
+//!   ([`Timeouts`], [`Step`]).
+//! - With a [`FileStore`](crate::Builder::store), messages of QoS 1 and 2 survive a kill of the
+//!   program too.
+//!
+//! One case is beyond MQTT 3.1.1: if the broker loses the session, and then the CONNACK that says
+//! so is lost, the next CONNACK calls the new session present, and a QoS 2 message that was in
+//! flight may arrive twice.
+//!
+//! # Cancel safety
+//!
+//! | method | when its future is dropped early |
+//! |---|---|
+//! | [`Client::publish`] | nothing was accepted; with a store it may have been |
+//! | awaiting a [`Receipt`] by `&mut` | nothing changes; dropped, the message is delivered all the same |
+//! | [`Client::subscribe`], [`Client::subscribe_all`] | the subscription is taken back |
+//! | [`Subscription::recv`] | no message is lost |
+//! | [`Subscription::unsubscribe`], [`Client::unsubscribe`] | the broker is told all the same |
+//! | [`Client::request`] | nothing remains; the request may have been sent |
+//! | [`Client::connected`] | nothing changes |
+//! | [`Client::shutdown`], [`Client::abort`] | it happens all the same |
+//! | [`Builder::connect`] | the client ends |
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! - `tls`: `mqtts://`, by rustls. `websocket`: `ws://`, and with `tls` `wss://`.
+//! - `file-store`: a store in one file, by redb.
+//! - `json`: payloads as JSON. `blocking`: a facade without async. `tracing`: events of the
+//!   connection.
+//!
 //! # What it does not do
 //!
-//! MQTT 5. It runs on tokio. It gives no guarantee that a message in memory survives the end of
-//! the process.
+//! MQTT 5. It runs on tokio.
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod client;
 mod connection;
 mod endpoint;
 mod error;
+#[cfg(feature = "json")]
+mod json;
 mod machine;
 mod message;
 mod offline;

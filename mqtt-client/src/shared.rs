@@ -129,6 +129,21 @@ impl Shared {
         result
     }
 
+    /// Tells the state of the connection to whoever watches it.
+    pub(crate) fn tell(&self, status: Status) {
+        #[cfg(feature = "tracing")]
+        match &status {
+            Status::Connecting { attempt } => tracing::debug!(attempt, "connecting"),
+            Status::Connected { session_present } => tracing::info!(session_present, "connected"),
+            Status::Waiting { retry_in, cause } => {
+                tracing::warn!(%cause, ?retry_in, "not connected");
+            }
+            Status::Stopped(Some(cause)) => tracing::error!(%cause, "stopped"),
+            Status::Stopped(None) => tracing::debug!("stopped"),
+        }
+        self.status.send_replace(status);
+    }
+
     /// Releases the lock after a step, and wakes who is concerned.
     pub(crate) fn release(&self, mut state: MutexGuard<'_, State>) {
         state.take_events();
@@ -142,7 +157,7 @@ impl Shared {
             self.room.notify_one();
         }
         if let Some(session_present) = restored {
-            self.status.send_replace(Status::Connected { session_present });
+            self.tell(Status::Connected { session_present });
         }
         wakers.into_iter().chain(driver).for_each(Waker::wake);
     }

@@ -4,6 +4,7 @@ mod defects;
 mod mosquitto;
 mod policies;
 mod scripted;
+mod statements;
 #[cfg(feature = "file-store")]
 mod store;
 mod storms;

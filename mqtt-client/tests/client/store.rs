@@ -79,6 +79,7 @@ impl Store for Full {
     }
 }
 
+// MQTT-4.8.0-2
 #[tokio::test]
 async fn a_full_disk_refuses_the_message_and_ends_the_client() {
     let (builder, _listener) = scripted();

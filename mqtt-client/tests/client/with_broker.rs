@@ -62,3 +62,40 @@ async fn nothing_is_lost_and_qos_2_comes_once_over_a_hundred_cuts() {
     tokio::time::timeout(SOON, counting).await.expect("messages are missing").unwrap();
     assert!(client.stats().counters.connections > 20, "{:?}", client.stats());
 }
+
+#[cfg(feature = "json")]
+#[tokio::test]
+async fn a_payload_can_be_json() {
+    let wire = Wire::new(&Broker::new(Config::default(), ()));
+    let client = wire.builder("json").connect().await.unwrap();
+    let mut all = client.subscribe("#", QoS::AtLeastOnce).await.unwrap();
+    drop(client.publish(Publish::json("t", &("on", 21.5)).unwrap()).await.unwrap());
+    let message = all.recv().await.unwrap();
+    assert_eq!(message.payload(), br#"["on",21.5]"#);
+    assert_eq!(message.json::<(&str, f64)>().unwrap(), ("on", 21.5));
+    assert!(message.json::<u32>().is_err());
+}
+
+#[cfg(feature = "blocking")]
+#[test]
+fn a_program_without_async_can_use_it() {
+    let broker = Broker::new(Config::default(), ());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("mqtt://{}", listener.local_addr().unwrap());
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.spawn(async move {
+        listener.set_nonblocking(true).unwrap();
+        let (socket, peer) =
+            tokio::net::TcpListener::from_std(listener).unwrap().accept().await.unwrap();
+        let _ = mqtt_broker_core::serve_connection(&broker, socket, peer).await;
+    });
+    let builder = mqtt_client::Client::builder(&url);
+    let client = mqtt_client::blocking::Client::connect(builder).unwrap();
+    let mut all = client.subscribe("#", QoS::AtLeastOnce).unwrap();
+    let outcome = client.deliver(Publish::new("t", "x").qos(QoS::ExactlyOnce)).unwrap();
+    assert_eq!(outcome, Ok(mqtt_client::Delivered::Completed));
+    assert_eq!(all.next().unwrap().payload(), b"x");
+    assert!(all.recv_timeout(Duration::from_millis(1)).is_none());
+    assert!(client.shutdown(SOON).is_empty());
+}
