@@ -34,8 +34,16 @@ pub(crate) struct Link {
     in_use: BTreeMap<PacketId, Use>,
     /// Every id that was given out since the oldest one in use, that one included.
     span: VecDeque<PacketId>,
-    /// Level and number of deliveries of each message of this session.
-    messages: Vec<(AckedQoS, usize)>,
+    /// Each message of this session.
+    messages: Vec<Message>,
+}
+
+struct Message {
+    qos: AckedQoS,
+    /// How often it was delivered.
+    times: usize,
+    /// The sending end has taken it back, so it need not arrive.
+    is_withdrawn: bool,
 }
 
 /// A sending end whose next id comes after `used` others.
@@ -76,7 +84,8 @@ impl Link {
             7..10 => self.carry_answers(amount.into()),
             10 => self.cut(amount),
             11 => self.reserve(),
-            12 => self.release(amount),
+            12 if amount < 200 => self.release(amount),
+            12 => self.withdraw(amount.into()),
             13..15 => self.answer_wrongly(what, amount),
             _ if amount < 16 => self.lose_session(),
             _ => self.carry_packets(usize::MAX),
@@ -95,10 +104,11 @@ impl Link {
         for id in self.reserved() {
             assert!(self.sender.release(id));
         }
-        for (item, (qos, times)) in self.messages.iter().enumerate() {
-            match qos {
-                AckedQoS::AtLeastOnce => assert!(*times >= 1, "message {item} is lost"),
-                AckedQoS::ExactlyOnce => assert_eq!(*times, 1, "message {item}"),
+        for (item, message) in self.messages.iter().enumerate() {
+            match message.qos {
+                AckedQoS::AtLeastOnce if message.is_withdrawn => {}
+                AckedQoS::AtLeastOnce => assert!(message.times >= 1, "message {item} is lost"),
+                AckedQoS::ExactlyOnce => assert_eq!(message.times, 1, "message {item}"),
             }
         }
         assert!(self.sender.is_empty(), "an id is never free again");
@@ -119,7 +129,7 @@ impl Link {
                 assert_eq!(id, next);
                 self.take(id, Use::Published(qos, item));
                 self.to_receiver.push_back(Packet::Publish { id, qos, item });
-                self.messages.push((qos, 0));
+                self.messages.push(Message { qos, times: 0, is_withdrawn: false });
             }
             Err(back) => assert!(!has_room && back == item),
         }
@@ -136,7 +146,7 @@ impl Link {
                 Packet::Publish { id, qos: AckedQoS::ExactlyOnce, item } => {
                     match self.receiver.handle_publish(id).expect("the window bounds this") {
                         Seen::First => self.deliver(item),
-                        Seen::Again => assert_eq!(self.messages[item].1, 1),
+                        Seen::Again => assert_eq!(self.messages[item].times, 1),
                     }
                     Ack::PubRec(id)
                 }
@@ -150,9 +160,10 @@ impl Link {
     }
 
     fn deliver(&mut self, item: Item) {
-        let so_far = self.messages.iter().take_while(|(_, times)| *times > 0).count();
+        let is_over = |message: &&Message| message.times > 0 || message.is_withdrawn;
+        let so_far = self.messages.iter().take_while(is_over).count();
         assert!(item <= so_far, "message {item} overtakes message {so_far}");
-        self.messages[item].1 += 1;
+        self.messages[item].times += 1;
     }
 
     fn carry_answers(&mut self, count: usize) {
@@ -231,6 +242,26 @@ impl Link {
         let is_reserved = reserved.contains(&id);
         assert_eq!(self.sender.release(id), is_reserved);
         if is_reserved {
+            self.free(id);
+        }
+    }
+
+    /// Takes back every other message of QoS 1. One of QoS 2 may be half-way to the receiver.
+    fn withdraw(&mut self, amount: usize) {
+        let is_meant =
+            |qos, item: Item| qos == AckedQoS::AtLeastOnce && (item + amount).is_multiple_of(2);
+        let expected: Vec<_> = self
+            .span
+            .iter()
+            .filter_map(|id| match self.in_use.get(id)? {
+                Use::Published(qos, item) if is_meant(*qos, *item) => Some((*id, *item)),
+                _ => None,
+            })
+            .collect();
+        let withdrawn = self.sender.withdraw(|qos, item| is_meant(qos, *item));
+        assert!(withdrawn.iter().eq(expected.iter().map(|(_, item)| item)));
+        for (id, item) in expected {
+            self.messages[item].is_withdrawn = true;
             self.free(id);
         }
     }
