@@ -389,6 +389,7 @@ impl Driver {
                 self.buffer = Vec::new();
             }
             self.out.shrink();
+            self.shared.lock().machine.shrink();
             timer.as_mut().reset(deadline);
         }
     }

@@ -596,17 +596,21 @@ impl Machine {
         {
             self.end(queued.message.token, Ok(Delivered::Written));
         }
-        if self.writing.is_empty() && self.writing.capacity() > 64 && self.queue.is_empty() {
-            self.writing = VecDeque::new();
-        }
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        let event = self.events.pop_front();
-        if event.is_none() && self.events.capacity() > 64 {
+        self.events.pop_front()
+    }
+
+    /// Lets go of memory that an idle client does not need.
+    pub(crate) fn shrink(&mut self) {
+        self.queue.shrink();
+        if self.writing.is_empty() {
+            self.writing = VecDeque::new();
+        }
+        if self.events.is_empty() {
             self.events = VecDeque::new();
         }
-        event
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.

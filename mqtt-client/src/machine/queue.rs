@@ -170,6 +170,15 @@ impl Queue {
         self.take(self.first + index as u64)
     }
 
+    /// Lets go of memory that an idle client does not need.
+    pub(crate) fn shrink(&mut self) {
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new();
+            self.latest = HashMap::new();
+            self.expiries = BinaryHeap::new();
+        }
+    }
+
     /// Takes the message at `place` out, and lets go of empty places at the front.
     fn take(&mut self, place: u64) -> Option<Queued> {
         let index = usize::try_from(place.checked_sub(self.first)?).ok()?;
@@ -183,9 +192,6 @@ impl Queue {
         while let Some(None) = self.entries.front() {
             self.entries.pop_front();
             self.first += 1;
-        }
-        if self.entries.is_empty() && self.entries.capacity() > self.limit.messages {
-            self.entries = VecDeque::new();
         }
         Some(queued)
     }

@@ -1,0 +1,46 @@
+//! What a message costs in allocations.
+
+use std::time::Duration;
+
+use mqtt_broker_core::{Broker, Config, serve_connection};
+use mqtt_client::{Bytes, Client, Publish, TopicNameBuf};
+use tokio::net::TcpListener;
+
+const MESSAGES: u64 = 20_000;
+
+#[test]
+fn publishing_a_prepared_message_at_qos_0_allocates_nothing() {
+    let (port, ports) = std::sync::mpsc::channel();
+    // The broker has its own thread, whose allocations are not counted here.
+    std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            port.send(listener.local_addr().unwrap().port()).unwrap();
+            let broker = Broker::new(Config::default(), ());
+            let (socket, peer) = listener.accept().await.unwrap();
+            let _ = serve_connection(&broker, socket, peer).await;
+        });
+    });
+    let url = format!("mqtt://127.0.0.1:{}", ports.recv().unwrap());
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    let client = runtime.block_on(Client::builder(&url).connect()).unwrap();
+    let topic = TopicNameBuf::new("a/b").unwrap();
+    let payload = Bytes::from_static(b"a payload of some length");
+    let publish = || {
+        runtime.block_on(async {
+            for _ in 0..MESSAGES {
+                let message = Publish::new(topic.clone(), payload.clone());
+                drop(client.publish(message).await.unwrap());
+            }
+        });
+    };
+    // Queues and buffers get their size.
+    publish();
+    let measured = allocation_counter::measure(publish);
+    // A few for each batch of a thousand: buffers that an idle client does not keep.
+    let most = MESSAGES / 1000;
+    assert!(measured.count_total < most, "{} for {MESSAGES} messages", measured.count_total);
+    assert!(runtime.block_on(client.shutdown(Duration::from_secs(20))).is_empty());
+}
