@@ -24,7 +24,7 @@ use crate::transport::Transport;
 
 /// Bytes read at a time at first, and at most: a connection that fills its buffer gets a larger
 /// one, and an idle one gives it back.
-const READ_SIZE: (usize, usize) = (2 << 10, 64 << 10);
+const READ_SIZE: (usize, usize) = (1 << 10, 64 << 10);
 
 /// Reads before writing and before the application gets its turn.
 const READS_A_TURN: usize = 4;
@@ -101,7 +101,8 @@ impl Driver {
         loop {
             let attempt = failures + 1;
             self.shared.tell(Status::Connecting { attempt });
-            let opened = open(self.options.clone(), broker);
+            // Boxed, so that an open connection does not hold the space of opening it.
+            let opened = Box::pin(open(self.options.clone(), broker));
             let opened = match self.tend(opened).await {
                 Err(Stopped) => return self.stopped(),
                 Ok(opened) => opened,

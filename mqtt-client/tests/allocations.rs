@@ -10,19 +10,7 @@ const MESSAGES: u64 = 20_000;
 
 #[test]
 fn publishing_a_prepared_message_at_qos_0_allocates_nothing() {
-    let (port, ports) = std::sync::mpsc::channel();
-    // The broker has its own thread, whose allocations are not counted here.
-    std::thread::spawn(move || {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_all().build().unwrap().block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            port.send(listener.local_addr().unwrap().port()).unwrap();
-            let broker = Broker::new(Config::default(), ());
-            let (socket, peer) = listener.accept().await.unwrap();
-            let _ = serve_connection(&broker, socket, peer).await;
-        });
-    });
-    let url = format!("mqtt://127.0.0.1:{}", ports.recv().unwrap());
+    let url = broker();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().unwrap();
     let client = runtime.block_on(Client::builder(&url).connect()).unwrap();
@@ -43,4 +31,44 @@ fn publishing_a_prepared_message_at_qos_0_allocates_nothing() {
     let most = MESSAGES / 1000;
     assert!(measured.count_total < most, "{} for {MESSAGES} messages", measured.count_total);
     assert!(runtime.block_on(client.shutdown(Duration::from_secs(20))).is_empty());
+}
+
+/// More than this is not to be held for a client that is connected and does nothing.
+const IDLE: i64 = 8 << 10;
+
+#[test]
+fn an_idle_client_holds_little_memory() {
+    const CLIENTS: i64 = 50;
+    let url = broker();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    let mut clients = Vec::with_capacity(CLIENTS as usize);
+    // What the first one makes for all.
+    clients.push(runtime.block_on(Client::builder(&url).connect()).unwrap());
+    let measured = allocation_counter::measure(|| {
+        for _ in 0..CLIENTS {
+            clients.push(runtime.block_on(Client::builder(&url).connect()).unwrap());
+        }
+    });
+    let each = measured.bytes_current / CLIENTS;
+    println!("{each} bytes a client");
+    assert!(each < IDLE, "{each} bytes a client");
+}
+
+/// A broker of ours on its own thread, whose allocations are not counted. Gives its URL.
+fn broker() -> String {
+    let (port, ports) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            port.send(listener.local_addr().unwrap().port()).unwrap();
+            let broker = Broker::new(Config::default(), ());
+            while let Ok((socket, peer)) = listener.accept().await {
+                let broker = broker.clone();
+                tokio::spawn(async move { serve_connection(&broker, socket, peer).await });
+            }
+        });
+    });
+    format!("mqtt://127.0.0.1:{}", ports.recv().unwrap())
 }
