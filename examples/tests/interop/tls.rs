@@ -52,6 +52,7 @@ fn mqtt_js_gets_in(
     Some(command.output().expect("node runs").status.success())
 }
 
+// MQTT-7.1.1-1
 #[test]
 fn clients_that_trust_the_authority_publish_and_subscribe() {
     if !clients_installed() {
