@@ -20,6 +20,7 @@ use crate::reconnect::Reconnect;
 use crate::send_buffer::SendBuffer;
 use crate::shared::{Shared, State, Stop};
 use crate::status::Status;
+use crate::store::Writer;
 use crate::transport::Transport;
 
 /// Bytes read at a time at first, and at most: a connection that fills its buffer gets a larger
@@ -87,7 +88,7 @@ impl Driver {
                 // What is accepted from here on would not be stored.
                 state.machine.shut_down();
                 state.submit_changes();
-                state.store = None;
+                state.store.iter_mut().for_each(Writer::close);
             });
             let _ = ended.await;
         }

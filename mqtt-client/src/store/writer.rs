@@ -15,7 +15,8 @@ const BATCH: usize = 4096;
 /// becomes one batch.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    to_thread: Sender<(u64, Vec<Change>)>,
+    /// `None` once the client is closed.
+    to_thread: Option<Sender<(u64, Vec<Change>)>>,
     /// Number of the last changes that were handed over.
     pub(crate) submitted: u64,
     /// Number of the last changes that are durable.
@@ -25,7 +26,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. It ends when the writer is dropped and all is written; the receiver hears
+    /// Starts the thread. It ends when the writer is closed and all is written; the receiver hears
     /// of that.
     pub(crate) fn start(
         mut store: Box<dyn Store>,
@@ -40,13 +41,20 @@ impl Writer {
             let _ = end.send(());
         })?;
         let waiting = Vec::new();
+        let to_thread = Some(to_thread);
         Ok((Self { to_thread, submitted: 0, durable: 0, failed: None, waiting }, ended))
     }
 
     pub(crate) fn submit(&mut self, changes: Vec<Change>) {
         self.submitted += 1;
         // The thread only ends early when it failed, which is told otherwise.
-        let _ = self.to_thread.send((self.submitted, changes));
+        let _ = self.to_thread.as_ref().map(|thread| thread.send((self.submitted, changes)));
+    }
+
+    /// Lets the thread end when all is written. What is durable, and whether it failed, can still be
+    /// asked: a publish may be waiting for it.
+    pub(crate) fn close(&mut self) {
+        self.to_thread = None;
     }
 
     /// Wakes this task when more is durable.
