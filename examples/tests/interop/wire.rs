@@ -138,10 +138,17 @@ impl Wire {
 
     fn byte(&mut self) -> Option<u8> {
         let mut byte = [0];
-        match self.stream.read(&mut byte) {
-            Ok(0) => None,
-            Ok(_) => Some(byte[0]),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
+        // `read_exact` goes on after a signal, where `read` would not.
+        match self.stream.read_exact(&mut byte) {
+            Ok(()) => Some(byte[0]),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+                ) =>
+            {
+                None
+            }
             Err(error) => panic!("the broker neither sends nor closes: {error}"),
         }
     }
