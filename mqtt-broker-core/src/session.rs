@@ -237,9 +237,7 @@ impl State {
                 return Outcome::Dropped(DropReason::OutboxFull);
             }
             publication.write_qos0(self.outbox.get_or_insert_with(|| worker.buffer()));
-            worker.tally.publish_sent += 1;
-            worker.tally.messages_sent += 1;
-            worker.tally.publish_bytes_sent += publication.publish().payload.len() as u64;
+            worker.tally.count_publish_sent(publication.publish().payload);
             return Outcome::Accepted;
         }
         if qos == QoS::AtMostOnce && !self.queues_qos0(config) {
@@ -261,7 +259,7 @@ impl State {
         }
         // A connected receiver gets twice its limit: its publishers are held back from the limit
         // on, and each of them may be in the middle of a message.
-        let patience = if matches!(self.link, Link::Connected | Link::Local) { 2 } else { 1 };
+        let patience = if self.has_taker() { 2 } else { 1 };
         if self.queue.is_over(queued.message.size(), config, patience) {
             return Outcome::Dropped(DropReason::QueueFull);
         }
@@ -298,9 +296,7 @@ impl State {
 
     fn send(&mut self, queued: Queued, worker: &mut Worker) {
         let message = &queued.message;
-        worker.tally.publish_sent += 1;
-        worker.tally.messages_sent += 1;
-        worker.tally.publish_bytes_sent += message.payload().len() as u64;
+        worker.tally.count_publish_sent(message.payload());
         let out = self.outbox.get_or_insert_with(|| worker.buffer());
         match AckedQoS::new(message.qos()) {
             None => message.write(Delivery::AtMostOnce, out),
@@ -322,12 +318,13 @@ impl State {
             match unfinished {
                 Unfinished::Publish { id, qos, item } => {
                     item.message.write(qos.delivery(id, true), out);
-                    worker.tally.publish_sent += 1;
-                    worker.tally.publish_bytes_sent += item.message.payload().len() as u64;
+                    worker.tally.count_publish_sent(item.message.payload());
                 }
-                Unfinished::Release { id } => out.append(|own| Packet::PubRel(id).encode(own)),
+                Unfinished::Release { id } => {
+                    out.append(|own| Packet::PubRel(id).encode(own));
+                    worker.tally.messages_sent += 1;
+                }
             }
-            worker.tally.messages_sent += 1;
         }
         self.pump(config, worker);
     }
@@ -375,7 +372,7 @@ impl State {
 
     /// Whether publishers should wait: from a full queue until it is half empty.
     pub(crate) fn is_congested(&self, config: &Config) -> bool {
-        let waits = matches!(self.link, Link::Connected | Link::Local) && !self.is_held;
+        let waits = self.has_taker() && !self.is_held;
         waits && self.queue.is_over_half(config)
     }
 
@@ -448,7 +445,7 @@ impl State {
 
     /// Whether a message would be sent at once, or nearly.
     pub(crate) fn is_ready(&self, config: &Config) -> bool {
-        matches!(self.link, Link::Connected | Link::Local) && !self.queue.is_over(0, config, 1)
+        self.has_taker() && !self.queue.is_over(0, config, 1)
     }
 
     /// The session is over. What it held is let go of at once.
@@ -460,6 +457,11 @@ impl State {
         self.replays.clear();
         let subscriptions = std::mem::take(&mut self.subscriptions);
         Ended { session: Arc::clone(session), subscriptions, shared }
+    }
+
+    /// Whether somebody is there to take messages.
+    fn has_taker(&self) -> bool {
+        matches!(self.link, Link::Connected | Link::Local)
     }
 
     pub(crate) fn is_connected(&self) -> bool {

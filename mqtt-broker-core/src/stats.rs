@@ -87,3 +87,12 @@ counters! {
     /// Sessions that ended because their client stayed away too long.
     sessions_expired,
 }
+
+impl Tally {
+    /// Counts a PUBLISH on its way to a client.
+    pub(crate) fn count_publish_sent(&mut self, payload: &[u8]) {
+        self.messages_sent += 1;
+        self.publish_sent += 1;
+        self.publish_bytes_sent += payload.len() as u64;
+    }
+}

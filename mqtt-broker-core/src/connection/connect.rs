@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, Packet, Protocol};
+use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, Packet};
 
 use super::{Connection, Event, Open, Stage};
 use crate::hooks::{Admission, Authentication, Client, Login};
@@ -21,10 +21,7 @@ impl Connection {
         let given_id = connect.client_id().as_bytes().is_empty();
         let too_long = connect.keep_alive() > config.max_keep_alive
             || connect.keep_alive() == 0 && config.max_keep_alive < u16::MAX;
-        // MQTT 3.1 knows no empty client id.
-        let no_id =
-            given_id && (!config.allow_empty_client_id || connect.protocol() == Protocol::V310);
-        if too_long || no_id {
+        if too_long || given_id && !config.allow_empty_client_id {
             return Err(self.refuse(ConnectReturnCode::IdentifierRejected, worker));
         }
         let will = match connect.will() {

@@ -80,6 +80,10 @@ fn mqtt_3_1_is_served() {
     client.subscribe("t", 1);
     client.send(&publish(0x32, "t", 5, "x"));
     client.expect(&[&publish(0x32, "t", 1, "x"), &puback(5)]);
+    // It knows no empty client id, whatever the session.
+    let mut nameless = world.open();
+    nameless.send(&connect_as("MQIsdp", 3, CLEAN, 0, &[b""]));
+    nameless.expect_last(&[&[0x20, 2, 0, 2]]).unwrap_err();
 }
 
 // MQTT-3.1.2-3, MQTT-3.1.2-11, MQTT-3.1.2-13, MQTT-3.1.2-14, MQTT-3.1.2-15, MQTT-3.1.2-22, MQTT-3.1.4-1,
