@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use mqtt_broker_core::{
     Admission, Authentication, Broker, Client, Closed, ConnectionError, DropReason, Hooks,
-    Interests, Login, Permission, SharedFilter,
+    Interests, Login, Permission, Sharing,
 };
 use mqtt_codec::{ConnectReturnCode, Publish, QoS, TopicFilter, TopicName};
 use tracing::{debug, info, warn};
@@ -210,9 +210,10 @@ impl Hooks for Access {
         let rules = self.rules();
         let listener = rules.listeners.get(client.peer.listener)?;
         // What members of a group share is what the rules are about.
-        let wanted = match SharedFilter::parse(filter) {
-            Some(shared) => shared?.filter,
-            None => filter,
+        let wanted = match Sharing::of(filter) {
+            Sharing::None => filter,
+            Sharing::Group(shared) => shared.filter,
+            Sharing::Invalid => return None,
         };
         if listener.allows_subscription(who(client), wanted.as_str()) {
             Some(qos)

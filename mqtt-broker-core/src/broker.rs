@@ -218,7 +218,7 @@ impl Shared {
             self.drop_message(publication, None, DropReason::RetainedFull, worker);
         }
         let mut routes = std::mem::take(&mut worker.routes);
-        self.router.routes(topic, &mut routes, &mut worker.walk);
+        self.router.routes(topic, self.config.deliver_overlaps, &mut routes, &mut worker.walk);
         for route in routes.drain(..) {
             match route {
                 Route::One { session, qos } => {
@@ -463,7 +463,8 @@ impl Shared {
                 _ => drop(state.replays.pop_front()),
             }
             for message in allowed {
-                state.queue(message.with(message.qos().min(replay.qos), true));
+                let qos = self.config.delivery_qos(message.qos(), replay.qos);
+                state.queue(message.with(qos, true));
             }
             state.pump(&self.config, worker);
             state.wake(&self.config, &mut worker.wakes);

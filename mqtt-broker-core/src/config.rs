@@ -1,6 +1,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use mqtt_codec::QoS;
+
 /// The limits and choices of a broker. Every queue and table has a bound, and each bound is here.
 ///
 /// ```
@@ -37,6 +39,9 @@ pub struct Config {
     /// QoS 1 and 2 messages on the way to one client. Default 32; the standard's own bound is
     /// 65,535.
     pub max_inflight: u16,
+    /// The same in bytes of topic and payload. One message is sent whatever its size when none is on
+    /// the way. No limit by default.
+    pub max_inflight_bytes: usize,
     /// QoS 2 messages from one client between PUBREC and PUBREL; more closes the connection.
     /// Default 4,096, at most 16 KiB of memory.
     pub max_incoming_qos2: usize,
@@ -47,6 +52,12 @@ pub struct Config {
     pub max_queued_bytes: usize,
     /// Whether QoS 0 messages wait for an absent client as well. Default no.
     pub queue_qos0: bool,
+    /// Whether messages are delivered at the QoS that a subscription was granted, even when they were
+    /// published at a lower one, against [MQTT-3.8.4-6]. Default no.
+    pub upgrade_qos: bool,
+    /// Whether a client gets a message once for each of its filters that match, and not once at the
+    /// highest QoS of them; [MQTT-3.3.5-1] lets brokers choose. Default no.
+    pub deliver_overlaps: bool,
     /// Bytes that wait to be written to one client, of QoS 0 messages and of the window. Over it
     /// QoS 0 messages are dropped and counted, others wait in the queue. Default 1 MiB.
     pub max_outbox_bytes: usize,
@@ -71,6 +82,13 @@ pub struct Config {
     pub hash_seed: u64,
 }
 
+impl Config {
+    /// The QoS of a delivery: the lower of the two [MQTT-3.8.4-6], or the one that was granted.
+    pub(crate) fn delivery_qos(&self, published: QoS, granted: QoS) -> QoS {
+        if self.upgrade_qos { granted } else { published.min(granted) }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -84,10 +102,13 @@ impl Default for Config {
             allow_empty_client_id: true,
             auto_id_prefix: "auto-".into(),
             max_inflight: 32,
+            max_inflight_bytes: usize::MAX,
             max_incoming_qos2: 4096,
             max_queued_messages: 1000,
             max_queued_bytes: 1 << 20,
             queue_qos0: false,
+            upgrade_qos: false,
+            deliver_overlaps: false,
             max_outbox_bytes: 1 << 20,
             congestion_timeout: Duration::from_secs(5),
             max_subscriptions: 1000,

@@ -119,7 +119,7 @@ pub enum Transmit {
 
 impl Connection {
     pub(crate) fn new(broker: Broker, peer: PeerInfo, now: Instant) -> Self {
-        let deadline = after(now, broker.config().connect_timeout);
+        let deadline = after(peer.opened.unwrap_or(now), broker.config().connect_timeout);
         Self {
             broker,
             stage: Stage::Connecting { deadline },
@@ -437,15 +437,27 @@ impl Connection {
         self.tail = Vec::new();
         self.event = None;
         let Stage::Open(mut open) = stage else { return };
-        if let Some(connack) = open.connack {
-            // It is lost with the session's outbox, and is first whatever follows [MQTT-3.2.0-1].
-            let others = self.replies.take();
-            self.replies.push(&connack.into(), worker);
-            if let (Some(replies), Some(mut others)) = (&mut self.replies.buffer, others) {
-                replies.append_all(&mut others);
-            }
-        }
         let shared = self.broker.shared();
+        let others = self.replies.take();
+        // A client that has said all may still read all: CONNACK and SUBACKs are in its outbox.
+        let outbox = match result {
+            Ok(Closed::Disconnect) => open.lock().and_then(|mut state| state.give_outbox()),
+            _ => None,
+        };
+        if outbox.is_some() {
+            self.replies.buffer = outbox;
+        } else if let Some(connack) = open.connack {
+            // It is lost with the session's outbox, and is first whatever follows [MQTT-3.2.0-1].
+            self.replies.push(&connack.into(), worker);
+        }
+        match (&mut self.replies.buffer, others) {
+            (Some(replies), Some(mut others)) => {
+                replies.append_all(&mut others);
+                worker.recycle(others);
+            }
+            (replies @ None, others) => *replies = others,
+            (Some(_), None) => {}
+        }
         shared.count_disconnected();
         open.release(shared, worker, false);
         if let Some(mut displaced) = shared.registry.close(&open.session, open.epoch, now) {

@@ -1,10 +1,11 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::time::Instant;
 
 use mqtt_codec::{ConnectReturnCode, Protocol, Publish, QoS, TopicFilter, TopicName};
 
-use crate::{Closed, ConnectionError, Message, Published};
+use crate::{Closed, ConnectionError, Message, MountPoint, Published};
 
 /// What an embedder decides and is told. Every method has a default: everybody may do everything,
 /// and nobody is told.
@@ -153,6 +154,12 @@ pub struct PeerInfo {
     pub listener: usize,
     /// Who the transport has shown the peer to be, such as the subject of a TLS certificate.
     pub identity: Option<String>,
+    /// Where the peer's topics are, for listeners whose clients are among themselves. Hooks see
+    /// topics and filters with the mount point.
+    pub mount_point: Option<MountPoint>,
+    /// When the transport was opened, where it took time until the broker was asked to serve it, as
+    /// for a TLS handshake: [`connect_timeout`](crate::Config::connect_timeout) counts from then.
+    pub opened: Option<Instant>,
 }
 
 impl From<SocketAddr> for PeerInfo {

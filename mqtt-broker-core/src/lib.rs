@@ -115,6 +115,8 @@ mod local;
 #[cfg(feature = "broker")]
 mod message;
 #[cfg(feature = "broker")]
+mod mount_point;
+#[cfg(feature = "broker")]
 mod publication;
 pub mod qos;
 #[cfg(feature = "broker")]
@@ -144,7 +146,8 @@ pub use self::{
     },
     local::LocalSubscription,
     message::Message,
-    router::SharedFilter,
+    mount_point::MountPoint,
+    router::{SharedFilter, Sharing},
     send_buffer::SendBuffer,
     session::SessionInfo,
     stats::Stats,

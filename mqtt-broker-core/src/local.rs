@@ -2,7 +2,7 @@ use std::task::{Context, Poll};
 
 use mqtt_codec::{QoS, TopicFilter};
 
-use crate::router::SharedFilter;
+use crate::router::Sharing;
 use crate::session::{Displaced, Replay, Session, Subscription};
 use crate::sync::Arc;
 use crate::{Broker, Message};
@@ -23,7 +23,7 @@ impl LocalSubscription {
         let session = shared.registry.local(&shared.config);
         session.lock().subscriptions.push(Subscription { filter: filter.into(), qos });
         shared.router.subscribe(filter, &session, qos);
-        if SharedFilter::parse(filter).is_none() {
+        if Sharing::of(filter) == Sharing::None {
             session.lock().replays.push_back(Replay { filter: filter.into(), qos, after: None });
         }
         Self { broker: broker.clone(), session }

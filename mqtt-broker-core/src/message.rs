@@ -3,6 +3,7 @@ use std::fmt;
 use bytes::Bytes;
 use mqtt_codec::{Delivery, EncodeError, PacketId, Publish, PublishBuf, QoS, TopicName};
 
+use crate::MountPoint;
 use crate::qos::AckedQoS;
 use crate::send_buffer::{SHARE_FROM, SendBuffer};
 
@@ -76,6 +77,19 @@ impl Message {
     /// Bytes of topic and payload: what queue limits count.
     pub(crate) fn size(&self) -> usize {
         self.topic().as_bytes().len() + self.payload().len()
+    }
+
+    /// Appends the PUBLISH to what goes to a client, with the topic as that client knows it.
+    pub(crate) fn write_below(
+        &self,
+        mount: Option<&MountPoint>,
+        delivery: Delivery,
+        out: &mut SendBuffer,
+    ) {
+        match mount {
+            None => self.write(delivery, out),
+            Some(mount) => mount.write(&self.publish(), delivery, self.retain, out),
+        }
     }
 
     /// Appends the PUBLISH to what goes to a client.

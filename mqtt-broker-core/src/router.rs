@@ -11,8 +11,8 @@ use mqtt_codec::{QoS, TopicFilter, TopicFilterBuf, TopicName};
 
 use crate::session::Session;
 use crate::sync::{Arc, RwLock};
-pub use group::SharedFilter;
 pub(crate) use group::{Group, Member};
+pub use group::{SharedFilter, Sharing};
 pub(crate) use subscribers::{ReceiverId, Route};
 use trie::Trie;
 pub(crate) use trie::Walk;
@@ -45,29 +45,39 @@ impl Router {
     pub(crate) fn subscribe(&self, filter: TopicFilter<'_>, session: &Arc<Session>, qos: QoS) {
         let mut tables = self.tables.write();
         let session = Arc::clone(session);
-        match SharedFilter::parse(filter).flatten() {
-            None => tables.trie.insert(filter, Route::One { session, qos }),
-            Some(shared) => tables.join(filter, shared.filter, Member { session, qos }),
+        match Sharing::of(filter) {
+            Sharing::None => tables.trie.insert(filter, Route::One { session, qos }),
+            Sharing::Group(shared) => tables.join(filter, shared.filter, Member { session, qos }),
+            Sharing::Invalid => {}
         }
     }
 
     /// Removes exactly this subscription [MQTT-3.10.4-1].
     pub(crate) fn unsubscribe(&self, filter: TopicFilter<'_>, session: &Session) {
         let mut tables = self.tables.write();
-        match SharedFilter::parse(filter).flatten() {
-            None => tables.trie.remove(filter, session.id()),
-            Some(shared) => tables.leave(filter, shared.filter, session),
+        match Sharing::of(filter) {
+            Sharing::None => tables.trie.remove(filter, session.id()),
+            Sharing::Group(shared) => tables.leave(filter, shared.filter, session),
+            Sharing::Invalid => {}
         }
     }
 
     /// Appends the receivers of a topic to `routes`: each session once, at the highest QoS of its
-    /// filters that match [MQTT-3.3.5-1], in the order in which the sessions were made; then the
-    /// groups.
-    pub(crate) fn routes(&self, topic: TopicName<'_>, routes: &mut Vec<Route>, walk: &mut Walk) {
+    /// filters that match, or, with `overlaps`, once for each of them [MQTT-3.3.5-1]; in the order in
+    /// which the sessions were made; then the groups.
+    pub(crate) fn routes(
+        &self,
+        topic: TopicName<'_>,
+        overlaps: bool,
+        routes: &mut Vec<Route>,
+        walk: &mut Walk,
+    ) {
         let lists = self.tables.read().trie.find(topic, routes, walk);
         if lists > 1 {
             routes.sort_unstable_by_key(|route| (route.id(), std::cmp::Reverse(route.qos())));
-            routes.dedup_by_key(|route| route.id());
+            if !overlaps {
+                routes.dedup_by_key(|route| route.id());
+            }
         }
     }
 
@@ -169,12 +179,12 @@ mod tests {
         let mut found = Found::default();
         for ((filter, session), qos) in model {
             let session = id(*session);
-            match SharedFilter::parse(*filter).flatten() {
-                None if filter.matches(topic) => {
+            match Sharing::of(*filter) {
+                Sharing::None if filter.matches(topic) => {
                     let highest = found.0.entry(session).or_insert(*qos);
                     *highest = (*highest).max(*qos);
                 }
-                Some(shared) if shared.filter.matches(topic) => {
+                Sharing::Group(shared) if shared.filter.matches(topic) => {
                     found.1.entry(filter.to_string()).or_default().insert(session, *qos);
                 }
                 _ => {}
@@ -215,7 +225,7 @@ mod tests {
                     }
                     Step::Find(topic) => {
                         let topic = TopicName::new(&topic).unwrap();
-                        router.routes(topic, &mut routes, &mut walk);
+                        router.routes(topic, false, &mut routes, &mut walk);
                         prop_assert!(routes.is_sorted_by_key(Route::id));
                         let (alone, groups) = naive(&model, topic);
                         let (mut found, mut found_groups) = (Vec::new(), Vec::new());

@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
 
-use mqtt_codec::{ConnAck, Delivery, Packet, Publish, QoS, TopicFilterBuf, TopicNameBuf};
+use mqtt_codec::{
+    ConnAck, Delivery, Packet, Publish, QoS, TopicFilterBuf, TopicName, TopicNameBuf,
+};
 
 use crate::config::Config;
 use crate::hooks::DropReason;
@@ -16,7 +18,7 @@ use crate::qos::{AckedQoS, Receiver, Sender, Unfinished};
 use crate::router::{Group, ReceiverId};
 use crate::send_buffer::SendBuffer;
 use crate::sync::{Arc, Mutex, MutexGuard};
-use crate::{Client, Closed, ConnectionError, Message, Worker};
+use crate::{Client, Closed, ConnectionError, Message, MountPoint, Worker};
 use queue::Queue;
 pub(crate) use registry::{Displaced, Ended, Registry};
 
@@ -70,6 +72,8 @@ pub(crate) struct State {
     /// The transport takes nothing: the task is woken to end, and not for more bytes.
     is_stalled: bool,
     pub(crate) sender: Sender<Queued>,
+    /// Topics and payloads of what was sent and nobody has acknowledged in any way.
+    in_flight_bytes: usize,
     pub(crate) receiver: Receiver,
     queue: Queue,
     pub(crate) subscriptions: Vec<Subscription>,
@@ -78,6 +82,8 @@ pub(crate) struct State {
     pub(crate) will: Option<Box<Will>>,
     /// Who is or was connected last.
     pub(crate) owner: Option<Arc<Client>>,
+    /// Where its client's topics are.
+    pub(crate) mount_point: Option<MountPoint>,
     /// Publishers that are held back until the queue is shorter.
     held_back: Vec<Waker>,
     /// The session's own connection is held back for others: it reads no acknowledgements, so nobody
@@ -210,19 +216,21 @@ impl State {
             waker: None,
             is_stalled: false,
             sender: Sender::new(config.max_inflight),
+            in_flight_bytes: 0,
             receiver: Receiver::new(config.max_incoming_qos2),
             queue: Queue::default(),
             subscriptions: Vec::new(),
             replays: VecDeque::new(),
             will: None,
             owner: None,
+            mount_point: None,
             held_back: Vec::new(),
             is_held: false,
         }
     }
 
     /// Delivers a published message: RETAIN is 0 for an established subscription [MQTT-3.3.1-9],
-    /// DUP is not passed on [MQTT-3.3.1-3], and the QoS is the lower of the two [MQTT-3.8.4-6].
+    /// DUP is not passed on [MQTT-3.3.1-3], and so is the QoS of [`Config::delivery_qos`].
     pub(crate) fn deliver(
         &mut self,
         publication: &Publication<'_>,
@@ -231,12 +239,21 @@ impl State {
         config: &Config,
         worker: &mut Worker,
     ) -> Outcome {
-        let qos = publication.publish().qos().min(granted);
+        if self.is_elsewhere(publication.publish().topic) {
+            return Outcome::NotMeant;
+        }
+        let qos = config.delivery_qos(publication.publish().qos(), granted);
         if qos == QoS::AtMostOnce && self.is_connected() && !self.queue.holds_qos0() {
             if !self.outbox_takes(publication.publish(), config) {
                 return Outcome::Dropped(DropReason::OutboxFull);
             }
-            publication.write_qos0(self.outbox.get_or_insert_with(|| worker.buffer()));
+            let out = self.outbox.get_or_insert_with(|| worker.buffer());
+            match &self.mount_point {
+                None => publication.write_qos0(out),
+                Some(mount) => {
+                    mount.write(publication.publish(), Delivery::AtMostOnce, false, out);
+                }
+            }
             worker.tally.count_publish_sent(publication.publish().payload);
             return Outcome::Accepted;
         }
@@ -290,22 +307,44 @@ impl State {
     /// Whether the client is there, and the window and the outbox have room.
     fn may_send(&self, message: &Message, config: &Config) -> bool {
         self.is_connected()
-            && (message.qos() == QoS::AtMostOnce || self.sender.has_room())
+            && (message.qos() == QoS::AtMostOnce || self.window_takes(message, config))
             && self.outbox_takes(&message.publish(), config)
+    }
+
+    /// Whether the window has room for a message of QoS 1 or 2.
+    fn window_takes(&self, message: &Message, config: &Config) -> bool {
+        let bytes = self.in_flight_bytes;
+        self.sender.has_room()
+            && (bytes == 0 || bytes.saturating_add(message.size()) <= config.max_inflight_bytes)
     }
 
     fn send(&mut self, queued: Queued, worker: &mut Worker) {
         let message = &queued.message;
+        if self.is_elsewhere(message.topic()) {
+            // It was queued when the client was with another mount point.
+            return;
+        }
         worker.tally.count_publish_sent(message.payload());
         let out = self.outbox.get_or_insert_with(|| worker.buffer());
-        match AckedQoS::new(message.qos()) {
-            None => message.write(Delivery::AtMostOnce, out),
-            Some(qos) => {
-                message.write(qos.delivery(self.sender.next_id(), false), out);
-                let begun = self.sender.begin(qos, queued);
-                debug_assert!(begun.is_ok(), "the caller has looked for room");
-            }
+        let acked = AckedQoS::new(message.qos());
+        let delivery =
+            acked.map_or(Delivery::AtMostOnce, |qos| qos.delivery(self.sender.next_id(), false));
+        message.write_below(self.mount_point.as_ref(), delivery, out);
+        if let Some(qos) = acked {
+            self.in_flight_bytes += message.size();
+            let begun = self.sender.begin(qos, queued);
+            debug_assert!(begun.is_ok(), "the caller has looked for room");
         }
+    }
+
+    /// Lets go of a message that the client has acknowledged, or that another one gets.
+    pub(crate) fn let_go(&mut self, queued: &Queued) {
+        self.in_flight_bytes -= queued.message.size();
+    }
+
+    /// Whether a topic is not below the client's mount point.
+    fn is_elsewhere(&self, topic: TopicName<'_>) -> bool {
+        self.mount_point.as_ref().is_some_and(|mount| mount.inside(topic).is_none())
     }
 
     /// Begins a connection: CONNACK is first [MQTT-3.2.0-1], then what is unfinished goes out again,
@@ -313,11 +352,17 @@ impl State {
     pub(crate) fn attach(&mut self, connack: ConnAck, config: &Config, worker: &mut Worker) {
         self.link = Link::Connected;
         self.write(&Packet::ConnAck(connack), worker);
+        if let Some(mount) = &self.mount_point {
+            let elsewhere = |queued: &Queued| mount.inside(queued.message.topic()).is_none();
+            let withdrawn = self.sender.withdraw(|_, queued| elsewhere(queued));
+            withdrawn.iter().for_each(|queued| self.let_go(queued));
+        }
         let out = self.outbox.get_or_insert_with(|| worker.buffer());
         for unfinished in self.sender.unfinished() {
             match unfinished {
                 Unfinished::Publish { id, qos, item } => {
-                    item.message.write(qos.delivery(id, true), out);
+                    let mount = self.mount_point.as_ref();
+                    item.message.write_below(mount, qos.delivery(id, true), out);
                     worker.tally.count_publish_sent(item.message.payload());
                 }
                 Unfinished::Release { id } => {
@@ -346,6 +391,11 @@ impl State {
             self.pump(config, worker);
         }
         outbox
+    }
+
+    /// Takes what goes to a client that said goodbye: nothing follows.
+    pub(crate) fn give_outbox(&mut self) -> Option<Box<SendBuffer>> {
+        self.outbox.take().filter(|outbox| !outbox.is_empty())
     }
 
     /// Takes the next message of a local subscription, and makes room for more.
@@ -431,6 +481,7 @@ impl State {
         let mut taken = self.sender.withdraw(|qos, queued| {
             queued.is_of(group) && !(comes_back && qos == AckedQoS::ExactlyOnce)
         });
+        taken.iter().for_each(|queued| self.let_go(queued));
         taken.append(&mut self.queue.take_shared(group));
         taken
     }
@@ -454,6 +505,7 @@ impl State {
         let shared = self.take_shared(None, false);
         self.queue = Queue::default();
         self.sender = Sender::new(1);
+        self.in_flight_bytes = 0;
         self.replays.clear();
         let subscriptions = std::mem::take(&mut self.subscriptions);
         Ended { session: Arc::clone(session), subscriptions, shared }

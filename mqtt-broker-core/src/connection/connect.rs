@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, Packet};
+use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, Packet, TopicNameBuf};
 
 use super::{Connection, Event, Open, Stage};
 use crate::hooks::{Admission, Authentication, Client, Login};
@@ -25,12 +25,17 @@ impl Connection {
             return Err(self.refuse(ConnectReturnCode::IdentifierRejected, worker));
         }
         let will = match connect.will() {
-            Some(will) if !shared.topic_fits(will.topic) => {
-                return Err(ConnectionError::TopicTooLong);
+            Some(will) => {
+                let topic = match &self.peer.mount_point {
+                    None => Some(TopicNameBuf::from(will.topic)),
+                    Some(mount) => mount.topic(will.topic),
+                };
+                let topic = topic.filter(|topic| shared.topic_fits(topic.as_topic_name()));
+                let topic = topic.ok_or(ConnectionError::TopicTooLong)?;
+                Message::new(topic.as_topic_name(), will.message, will.qos)
+                    .ok()
+                    .map(|message| if will.retain { message.retained() } else { message })
             }
-            Some(will) => Message::new(will.topic, will.message, will.qos)
-                .ok()
-                .map(|message| if will.retain { message.retained() } else { message }),
             None => None,
         };
         let client = Client {
@@ -100,6 +105,7 @@ impl Connection {
             let owner = Arc::clone(&client);
             state.will = will.map(|message| Box::new(Will { message, client: owner }));
             state.owner = Some(Arc::clone(&client));
+            state.mount_point.clone_from(&client.peer.mount_point);
             state.attach(connack, &shared.config, worker);
         }
         shared.count_connected();

@@ -22,6 +22,12 @@ impl Open {
     ) -> Result<(), ConnectionError> {
         worker.tally.publish_received += 1;
         worker.tally.publish_bytes_received += publish.payload.len() as u64;
+        let mounted;
+        let mut publish = *publish;
+        if let Some(mount) = &self.client.peer.mount_point {
+            mounted = mount.topic(publish.topic).ok_or(ConnectionError::TopicTooLong)?;
+            publish.topic = mounted.as_topic_name();
+        }
         if !shared.topic_fits(publish.topic) {
             return Err(ConnectionError::TopicTooLong);
         }
@@ -35,7 +41,7 @@ impl Open {
             }
         };
         if is_new {
-            shared.publish_from(&self.client, &Publication::new(*publish), worker)?;
+            shared.publish_from(&self.client, &Publication::new(publish), worker)?;
             self.hold(shared, worker, now);
         }
         if let Some(answer) = answer {
@@ -53,10 +59,16 @@ impl Open {
         id: PacketId,
     ) -> Result<(), ConnectionError> {
         let Some(mut state) = self.lock() else { return Ok(()) };
-        match kind {
-            PacketType::PubAck => drop(state.sender.handle_puback(id)?),
-            PacketType::PubRec => drop(state.sender.handle_pubrec(id)?),
-            _ => drop(state.sender.handle_pubcomp(id)?),
+        let acknowledged = match kind {
+            PacketType::PubAck => state.sender.handle_puback(id)?,
+            PacketType::PubRec => state.sender.handle_pubrec(id)?,
+            _ => {
+                state.sender.handle_pubcomp(id)?;
+                None
+            }
+        };
+        if let Some(queued) = acknowledged {
+            state.let_go(&queued);
         }
         state.pump(&shared.config, worker);
         state.release(&shared.config, &mut worker.wakes);

@@ -5,7 +5,7 @@ use mqtt_codec::{
 use super::Open;
 use crate::Worker;
 use crate::broker::Shared;
-use crate::router::SharedFilter;
+use crate::router::Sharing;
 use crate::session::{Replay, Subscription};
 
 impl Open {
@@ -20,16 +20,16 @@ impl Open {
         let mut replays = Vec::new();
         let codes: Vec<_> = subscribe
             .filters()
-            .map(|(filter, qos)| match self.subscribe(shared, filter, qos) {
-                Some(qos) => {
-                    // What is retained is not sent to groups: it is nobody's turn.
-                    if SharedFilter::parse(filter).is_none() {
-                        replays.push(Replay { filter: filter.into(), qos, after: None });
-                    }
-                    SubscribeReturnCode::Granted(qos)
+            .map(|(filter, qos)| {
+                let filter = self.mounted(filter)?;
+                let qos = self.subscribe(shared, filter.as_topic_filter(), qos)?;
+                // What is retained is not sent to groups: it is nobody's turn.
+                if Sharing::of(filter.as_topic_filter()) == Sharing::None {
+                    replays.push(Replay { filter, qos, after: None });
                 }
-                None => SubscribeReturnCode::Failure,
+                Some(qos)
             })
+            .map(|qos| qos.map_or(SubscribeReturnCode::Failure, SubscribeReturnCode::Granted))
             .collect();
         let is_choked;
         {
@@ -50,9 +50,10 @@ impl Open {
 
     /// Adds a subscription or changes its QoS [MQTT-3.8.4-3]. `None` when it is refused.
     fn subscribe(&mut self, shared: &Shared, filter: TopicFilter<'_>, qos: QoS) -> Option<QoS> {
-        let is_allowed = match SharedFilter::parse(filter) {
-            None => true,
-            Some(parsed) => parsed.is_some() && shared.config.shared_subscriptions,
+        let is_allowed = match Sharing::of(filter) {
+            Sharing::None => true,
+            Sharing::Group(_) => shared.config.shared_subscriptions,
+            Sharing::Invalid => false,
         };
         if !is_allowed || !shared.filter_fits(filter) {
             return None;
@@ -77,9 +78,18 @@ impl Open {
         Some(qos)
     }
 
+    /// A filter as the router knows it. `None` for one that is too long for that.
+    fn mounted(&self, filter: TopicFilter<'_>) -> Option<TopicFilterBuf> {
+        match &self.client.peer.mount_point {
+            None => Some(filter.into()),
+            Some(mount) => mount.filter(filter),
+        }
+    }
+
     /// Removes subscriptions; those that are not there are no error [MQTT-3.10.4-5].
     pub(super) fn handle_unsubscribe(&mut self, shared: &Shared, unsubscribe: &Unsubscribe<'_>) {
-        for filter in unsubscribe.filters() {
+        for filter in unsubscribe.filters().filter_map(|filter| self.mounted(filter)) {
+            let filter = filter.as_topic_filter();
             let changing = self.session.lock_subscriptions();
             {
                 let Some(mut state) = self.lock() else { return };

@@ -14,17 +14,27 @@ pub struct SharedFilter<'a> {
     pub filter: TopicFilter<'a>,
 }
 
-impl<'a> SharedFilter<'a> {
-    /// Takes a filter apart. `None` for one that is not shared; `Some(None)` for one that begins with
-    /// `$share/` and is none.
-    pub fn parse(filter: TopicFilter<'a>) -> Option<Option<Self>> {
-        let rest = filter.as_str().strip_prefix("$share/")?;
-        let parts = rest
-            .split_once('/')
-            .filter(|(group, _)| !group.is_empty() && !group.contains(['+', '#']));
-        Some(parts.and_then(|(group, filter)| {
-            Some(Self { group, filter: TopicFilter::new(filter).ok()? })
-        }))
+/// Who gets the messages that match a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing<'a> {
+    /// Each client that subscribes to it.
+    None,
+    /// One member of a group at a time.
+    Group(SharedFilter<'a>),
+    /// Nobody: it begins with `$share/`, and a group or a filter is missing.
+    Invalid,
+}
+
+impl<'a> Sharing<'a> {
+    /// Takes a filter apart.
+    pub fn of(filter: TopicFilter<'a>) -> Self {
+        let Some(rest) = filter.as_str().strip_prefix("$share/") else { return Self::None };
+        match rest.split_once('/').map(|(group, filter)| (group, TopicFilter::new(filter))) {
+            Some((group, Ok(filter))) if !group.is_empty() && !group.contains(['+', '#']) => {
+                Self::Group(SharedFilter { group, filter })
+            }
+            _ => Self::Invalid,
+        }
     }
 }
 
@@ -104,15 +114,17 @@ mod tests {
 
     #[test]
     fn shared_filters_have_a_group_and_a_filter() {
-        let parse = |filter| SharedFilter::parse(TopicFilter::new(filter).unwrap());
-        let shared = parse("$share/g/a/+/#").unwrap().unwrap();
-        assert_eq!((shared.group, shared.filter.as_str()), ("g", "a/+/#"));
-        assert_eq!(parse("$share/g//").unwrap().unwrap().filter.as_str(), "/");
+        let sharing = |filter| Sharing::of(TopicFilter::new(filter).unwrap());
+        for (shared, group, filter) in [("$share/g/a/+/#", "g", "a/+/#"), ("$share/g//", "g", "/")]
+        {
+            let filter = TopicFilter::new(filter).unwrap();
+            assert_eq!(sharing(shared), Sharing::Group(SharedFilter { group, filter }));
+        }
         for bad in ["$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/#"] {
-            assert_eq!(parse(bad), Some(None), "{bad}");
+            assert_eq!(sharing(bad), Sharing::Invalid, "{bad}");
         }
         for other in ["a", "$share", "$shared/g/a", "+/g/a"] {
-            assert_eq!(parse(other), None, "{other}");
+            assert_eq!(sharing(other), Sharing::None, "{other}");
         }
     }
 }

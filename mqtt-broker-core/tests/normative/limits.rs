@@ -281,3 +281,41 @@ fn an_end_frees_everything() {
     assert_eq!((stats.clients_connected, stats.sessions, stats.subscriptions), (0, 0, 0));
     assert_eq!((stats.clients_maximum, stats.connections), (1, 100));
 }
+
+#[test]
+fn messages_in_flight_are_bounded_in_bytes_but_one_is_sent_whatever_its_size() {
+    let world = World::with(|config| config.max_inflight_bytes = 10);
+    let mut client = world.subscriber("a", "t", 2);
+    let mut publisher = world.client("p");
+    let big = "x".repeat(100);
+    publisher.publish1("t", &big);
+    for n in 1..=3 {
+        publisher.publish1("t", &format!("half{n}"));
+    }
+    client.expect(&[&publish(0x32, "t", 1, &big)]);
+    client.send(&puback(1));
+    client.expect(&[&publish(0x32, "t", 2, "half1")]);
+    publisher.ask(&publish(0x34, "t", 1, "abc"), &pubrec(1));
+    client.send(&puback(2));
+    client.expect(&[&publish(0x32, "t", 3, "half2")]);
+    client.send(&puback(3));
+    client.expect(&[&publish(0x32, "t", 4, "half3"), &publish(0x34, "t", 5, "abc")]);
+    // From PUBREC on nothing is kept of the message.
+    client.send(&[pubrec(5), puback(4)].concat());
+    client.expect(&[&pubrel(5)]);
+    publisher.publish1("t", "123456789");
+    client.expect(&[&publish(0x32, "t", 6, "123456789")]);
+}
+
+// A transport may shake hands before it asks for service.
+#[test]
+fn the_time_for_connect_begins_when_the_transport_was_opened() {
+    let world = World::new();
+    let mut peer = PeerInfo::default();
+    peer.opened = Some(world.now());
+    world.pass(Duration::from_secs(8));
+    let mut client = world.open_from(peer);
+    client.expect_nothing();
+    world.pass(Duration::from_secs(2));
+    assert_eq!(client.expect_end(), Err(ConnectionError::ConnectTimeout));
+}

@@ -4,6 +4,7 @@
 mod connect;
 mod hooks;
 mod limits;
+mod mount_points;
 mod publish;
 mod qos;
 mod retained;

@@ -26,6 +26,9 @@ fn each_message_goes_to_one_member_in_turn() {
     two.expect(&[&publish0("t/x", "5"), &publish0("t/x", "6")]);
     one.send(&[puback(1), puback(2)].concat());
     one.expect_nothing();
+    let both = [publish0("t/x", "5"), publish0("t/x", "6")].concat();
+    other_group.expect(&[&both]);
+    all.expect(&[&both]);
     for client in [one, two, other_group, all] {
         client.leave();
     }

@@ -98,3 +98,45 @@ fn subscriptions_beyond_a_limit_are_refused() {
     client.ask(&unsubscribe(1, &["a"]), &unsuback(1));
     client.ask(&subscribe(1, &[("c", 0)]), &suback(1, &[0]));
 }
+
+// A client that only wants to know whether it may subscribe hears it, however short it stays.
+#[test]
+fn suback_comes_before_the_end_of_a_client_that_disconnects_at_once() {
+    let world = World::new();
+    let mut client = world.open();
+    let all = [connect(CLEAN, 0, &[b"a"]), subscribe(1, &[("t", 1)]), PINGREQ.to_vec()];
+    client.send(&[all.concat(), DISCONNECT.to_vec()].concat());
+    client.expect_last(&[&connack(false, 0), &suback(1, &[1]), PINGRESP]).unwrap();
+}
+
+// MQTT-3.3.5-1
+#[test]
+fn overlapping_subscriptions_get_a_message_each_where_that_is_wanted() {
+    let world = World::with(|config| config.deliver_overlaps = true);
+    let mut client = world.client("a");
+    client.send(&subscribe(1, &[("t/#", 1), ("t/+", 0), ("t/x", 1), ("u", 1)]));
+    client.expect(&[&suback(1, &[1, 0, 1, 1])]);
+    world.client("p").publish1("t/x", "x");
+    let two = [publish(0x32, "t/x", 1, "x"), publish(0x32, "t/x", 2, "x")];
+    client.expect(&[&two.concat(), &publish0("t/x", "x")]);
+}
+
+#[test]
+fn deliveries_have_the_qos_of_the_subscription_where_that_is_wanted() {
+    let world = World::with(|config| config.upgrade_qos = true);
+    let mut client = world.kept("a", false);
+    client.subscribe("t", 2);
+    let mut publisher = world.client("p");
+    publisher.send(&publish0("t", "0"));
+    publisher.publish1("t", "1");
+    client.expect(&[&publish(0x34, "t", 1, "0"), &publish(0x34, "t", 2, "1")]);
+    client.cut();
+    // So that what was published at QoS 0 waits for an absent client.
+    publisher.send(&publish0("t", "2"));
+    let mut client = world.connecting("a", KEPT);
+    let again = [publish(0x3c, "t", 1, "0"), publish(0x3c, "t", 2, "1")];
+    client.expect(&[&connack(true, 0), &again.concat(), &publish(0x34, "t", 3, "2")]);
+    publisher.send(&publish(0x31, "kept", 0, "r"));
+    client.send(&subscribe(2, &[("kept", 1)]));
+    client.expect(&[&suback(2, &[1]), &publish(0x33, "kept", 4, "r")]);
+}

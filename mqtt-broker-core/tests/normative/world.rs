@@ -44,8 +44,13 @@ impl World {
 
     /// A transport on which nothing was sent.
     pub(crate) fn open(&self) -> Client {
+        self.open_from(PeerInfo::default())
+    }
+
+    /// The same from a place.
+    pub(crate) fn open_from(&self, peer: PeerInfo) -> Client {
         Client {
-            connection: self.broker.connection(PeerInfo::default(), self.now()).unwrap(),
+            connection: self.broker.connection(peer, self.now()).unwrap(),
             worker: Worker::new(),
             now: Rc::clone(&self.now),
             ended: None,

@@ -35,6 +35,7 @@ impl World {
         let mut config = Config::default();
         config.hash_seed = seed;
         config.max_inflight = [1, 2, 3, 10, 32][rng.usize(..5)];
+        config.max_inflight_bytes = [1, 100, usize::MAX][rng.usize(..3)];
         config.max_queued_messages = [1, 3, 10, 1000][rng.usize(..4)];
         config.max_queued_bytes = [500, 5000, 1 << 20][rng.usize(..3)];
         config.max_outbox_bytes = [100, 2000, 1 << 20][rng.usize(..3)];
