@@ -165,6 +165,11 @@ pub(crate) fn broker_program() -> PathBuf {
 
 /// The path of an example of this package: cargo builds them before it runs its tests.
 pub(crate) fn example(name: &str) -> PathBuf {
+    built(name, &["examples/broker", "examples/passwd", "mqtt-broker-core/src", "mqtt-codec/src"])
+}
+
+/// The path of an example, which was built after everything in these folders of the workspace.
+pub(crate) fn built(name: &str, sources: &[&str]) -> PathBuf {
     let test = std::env::current_exe().expect("the test knows its own path");
     let profile = test.parent().and_then(Path::parent).expect("it is in target/PROFILE/deps");
     let program = profile.join("examples").join(name);
@@ -176,8 +181,11 @@ pub(crate) fn example(name: &str) -> PathBuf {
     // `cargo test --test interop` runs whatever was built before: testing yesterday's broker would
     // be worse than not testing.
     let built = modified(&program);
-    for folder in ["examples/broker", "examples/passwd", "mqtt-broker-core/src", "mqtt-codec/src"] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name(folder);
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let workspace = package.ancestors().find(|folder| folder.join("Cargo.lock").is_file());
+    let workspace = workspace.expect("the package is in a workspace");
+    for folder in sources.iter().map(|folder| workspace.join(folder)) {
+        assert!(folder.is_dir(), "{} has moved", folder.display());
         if let Some(newer) = newest_file(&folder).filter(|file| modified(file) > built) {
             panic!("{name} is older than {}: cargo build --examples", newer.display());
         }
