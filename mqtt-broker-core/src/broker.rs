@@ -1,18 +1,26 @@
 use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use foldhash::fast::FixedState;
-use mqtt_codec::{QoS, TopicFilter, TopicName, TopicNameBuf};
+use mqtt_codec::{QoS, TopicFilter, TopicFilterBuf, TopicName, TopicNameBuf};
 
 use crate::hooks::{Client, DropReason, Hooks, Interests, PeerInfo, Permission};
+use crate::journal::{
+    Journal, Log, Record, Recovered, RecoveredSession, RecoveredSubscription, Transaction, Wait,
+};
 use crate::local::LocalSubscription;
 use crate::publication::Publication;
-use crate::retained::Retained;
+use crate::retained::{Full, Retained};
 use crate::router::{Group, Member, Route, Router};
-use crate::session::{Displaced, Ended, Outcome, Queued, Registry, Session};
+use crate::session::{
+    Displaced, Ended, Link, Outcome, Queued, Registry, Replay, Session, State, Subscription, Terms,
+    Will,
+};
 use crate::stats::{Counters, Tally};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::worker::Report;
 use crate::{
     Closed, Config, Connection, ConnectionError, Message, SessionInfo, Stats, TooManyConnections,
     Worker,
@@ -38,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) router: Router,
     pub(crate) retained: Retained,
     pub(crate) counters: Counters,
+    /// What survives a restart goes there first.
+    pub(crate) log: Option<Arc<Log>>,
     /// Connections, those before their CONNECT included.
     connections: AtomicUsize,
     connected: AtomicU64,
@@ -62,6 +72,61 @@ pub struct Published {
 impl Broker {
     /// A broker without clients.
     pub fn new(config: Config, hooks: impl Hooks) -> Self {
+        Self::with_log(config, hooks, None)
+    }
+
+    /// A broker that goes on where an earlier life ended, and whose sessions, subscriptions,
+    /// messages and retained messages survive the next end as well: from now on an acknowledgement
+    /// leaves when the [`Journal`] has made durable what it acknowledges.
+    ///
+    /// Somebody has to [commit](Journal::commit), or nothing is ever acknowledged. Sessions that were
+    /// connected are absent now, and their wills are published. Limits of queues do not hold for
+    /// what is recovered.
+    pub fn restore(
+        config: Config,
+        hooks: impl Hooks,
+        recovered: Recovered,
+        now: Instant,
+    ) -> (Self, Journal) {
+        let Recovered { mut sessions, retained, next_message } = recovered;
+        let log = Arc::new(Log::new(next_message));
+        let broker = Self::with_log(config, hooks, Some(Arc::clone(&log)));
+        let shared = broker.shared();
+        for message in retained {
+            shared.retained.restore(message);
+        }
+        sessions.sort_unstable_by_key(|session| session.session);
+        let restored: Vec<_> =
+            sessions.iter_mut().map(|session| shared.restore_session(session, now)).collect();
+        // Now all groups are there again.
+        for (recovered, session) in sessions.into_iter().zip(&restored) {
+            let group = |filter: &TopicFilterBuf| shared.router.group(filter.as_topic_filter());
+            session.lock().restore(recovered.progress, recovered.messages, group);
+        }
+        broker.with_worker(|worker| {
+            for session in restored {
+                let mut tx = shared.transaction_for(&session);
+                let mut state = session.lock();
+                let Some(will) = state.will.take() else { continue };
+                tx.record(session.record(&state));
+                drop(state);
+                let displaced = Displaced { will: Some(will), ..Displaced::default() };
+                shared.settle([displaced], tx, worker);
+            }
+        });
+        (broker, Journal::new(log))
+    }
+
+    /// Waits until everything is durable that has happened until now: all messages that
+    /// [`publish`](Self::publish) has taken, for instance. At once without a [`Journal`]; never when
+    /// its store has failed.
+    pub async fn flush(&self) {
+        let last = self.shared.log.as_ref().map_or(0, |log| log.last());
+        let mut wait = Wait::new(last);
+        std::future::poll_fn(|cx| self.shared.poll_durable(&mut wait, cx)).await;
+    }
+
+    fn with_log(config: Config, hooks: impl Hooks, log: Option<Arc<Log>>) -> Self {
         let shared = Shared {
             interests: hooks.interests(),
             hooks: Box::new(hooks),
@@ -69,6 +134,7 @@ impl Broker {
             router: Router::new(config.hash_seed),
             retained: Retained::default(),
             counters: Counters::default(),
+            log,
             connections: AtomicUsize::new(0),
             connected: AtomicU64::new(0),
             connected_maximum: AtomicU64::new(0),
@@ -99,7 +165,11 @@ impl Broker {
     /// message: when this returns, each receiver's session owns it.
     pub fn publish(&self, message: &Message) -> Published {
         self.with_worker(|worker| {
-            let published = self.shared.route(&Publication::from(message), worker);
+            let publication = Publication::from(message);
+            let mut tx = self.shared.transaction();
+            let published = self.shared.route(&publication, worker, &mut tx);
+            drop(tx);
+            self.shared.report(&publication, worker);
             worker.congested.clear();
             published
         })
@@ -117,12 +187,13 @@ impl Broker {
     /// [`session_expiry`](Config::session_expiry). Tells when to come again; `None` when nothing can
     /// expire until then.
     pub fn sweep(&self, now: Instant) -> Option<Instant> {
-        let (expired, next) = self.shared.registry.expire(&self.shared.config, now);
+        let shared = self.shared();
+        let mut tx = shared.transaction();
+        tx.open();
+        let (expired, next) = shared.registry.expire(&shared.config, now, &mut tx);
         self.with_worker(|worker| {
             worker.tally.sessions_expired += expired.len() as u64;
-            for displaced in expired {
-                self.shared.forget(displaced, worker);
-            }
+            shared.forget(expired, tx, worker);
         });
         next
     }
@@ -130,11 +201,12 @@ impl Broker {
     /// Ends the session of a client that is away. False when there is none, or its client is
     /// connected: [`disconnect`](Self::disconnect) it first.
     pub fn delete_session(&self, client_id: &str) -> bool {
-        let displaced = self.shared.registry.delete(client_id);
+        let shared = self.shared();
+        let mut tx = shared.transaction();
+        tx.open();
+        let displaced = shared.registry.delete(client_id, &mut tx);
         let found = displaced.is_some();
-        self.with_worker(|worker| {
-            displaced.into_iter().for_each(|displaced| self.shared.forget(displaced, worker));
-        });
+        self.with_worker(|worker| shared.forget(displaced.into_iter().collect(), tx, worker));
         found
     }
 
@@ -203,34 +275,136 @@ impl Broker {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.log.iter().for_each(|log| log.close());
+    }
+}
+
 impl Shared {
     /// Hands a message to every session with a matching subscription [MQTT-4.5.0-1], and keeps it
     /// when RETAIN is set. Receivers that want no more for now are left in `worker.congested`.
     ///
     /// The retained store comes first: a subscriber that comes in between gets the message twice,
     /// where the other order could lose it.
-    pub(crate) fn route(&self, publication: &Publication<'_>, worker: &mut Worker) -> Published {
+    ///
+    /// The transaction may be open already; it is opened here when the message has to survive a
+    /// restart. When it is closed, [`report`](Self::report).
+    pub(crate) fn route(
+        &self,
+        publication: &Publication<'_>,
+        worker: &mut Worker,
+        tx: &mut Transaction<'_>,
+    ) -> Published {
         let mut published = Published::default();
-        let topic = publication.publish().topic;
-        if publication.publish().retain
-            && self.retained.set(publication.message(), &self.config).is_err()
-        {
-            self.drop_message(publication, None, DropReason::RetainedFull, worker);
+        let publish = publication.publish();
+        if publish.retain {
+            tx.open();
+            match self.retained.set(publication.message(), &self.config) {
+                Ok(()) => tx.retain(publication.message()),
+                Err(Full) => drop_message(None, DropReason::RetainedFull, worker),
+            }
         }
         let mut routes = std::mem::take(&mut worker.routes);
-        self.router.routes(topic, self.config.deliver_overlaps, &mut routes, &mut worker.walk);
+        let overlaps = self.config.deliver_overlaps;
+        self.router.routes(publish.topic, overlaps, &mut routes, &mut worker.walk);
+        if self.log.is_some()
+            && (publish.qos() > QoS::AtMostOnce || self.config.upgrade_qos)
+            && routes.iter().any(Route::may_be_kept)
+        {
+            tx.open();
+        }
         for route in routes.drain(..) {
             match route {
                 Route::One { session, qos } => {
-                    self.deliver(publication, session, qos, worker, &mut published);
+                    self.deliver(publication, session, qos, worker, tx, &mut published);
+                    if overlaps {
+                        // The next one may be the same session's, and a message of its own.
+                        tx.end_message(publication);
+                    }
                 }
                 Route::Group(group) => {
-                    self.deliver_to_one(publication, &group, worker, &mut published);
+                    self.deliver_to_one(publication, &group, worker, tx, &mut published);
                 }
             }
         }
         worker.routes = routes;
+        tx.end_message(publication);
         published
+    }
+
+    /// Tells the hooks what became of a routed message. No lock is held.
+    pub(crate) fn report(&self, publication: &Publication<'_>, worker: &mut Worker) {
+        // A hook may panic, and what is left is not the next message's.
+        for Report { receiver, dropped } in std::mem::take(&mut worker.reports) {
+            let receiver = receiver.as_ref().map(|receiver| receiver.client_id());
+            match (dropped, receiver) {
+                (Some(reason), _) => {
+                    self.hooks.dropped(receiver, publication.publish().topic, reason);
+                }
+                (None, Some(receiver)) => self.hooks.delivered(receiver, publication.publish()),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// Makes a session again, with everything but its messages.
+    fn restore_session(&self, recovered: &mut RecoveredSession, now: Instant) -> Arc<Session> {
+        let client = Arc::new(Client {
+            client_id: recovered.client_id.to_string(),
+            user_name: recovered.user_name.take(),
+            peer: PeerInfo::default(),
+        });
+        let mut state = State::new(Link::Absent(now), &self.config);
+        for RecoveredSubscription { filter, qos, is_replayed } in &recovered.subscriptions {
+            state.subscriptions.push(Subscription { filter: filter.clone(), qos: *qos });
+            if !is_replayed {
+                let replay = Replay { filter: filter.clone(), qos: *qos, after: None };
+                state.replays.push_back(replay);
+            }
+        }
+        state.will = recovered
+            .will
+            .take()
+            .map(|message| Box::new(Will { message, client: Arc::clone(&client) }));
+        state.owner = Some(client);
+        let session = self.registry.restore(recovered.session, &recovered.client_id, state);
+        for RecoveredSubscription { filter, qos, .. } in &recovered.subscriptions {
+            self.router.subscribe(filter.as_topic_filter(), &session, *qos);
+        }
+        session
+    }
+
+    /// A change of what survives a restart, not yet opened.
+    pub(crate) fn transaction(&self) -> Transaction<'_> {
+        Transaction::new(self.log.as_deref())
+    }
+
+    /// The batch of the journal that holds the last change of a session, or one behind it.
+    pub(crate) fn last_change(&self, session: &Session) -> u64 {
+        self.log.as_ref().filter(|_| session.is_kept()).map_or(0, |log| log.last())
+    }
+
+    /// Whether a batch of the journal is durable; if not, the task is woken when it is.
+    pub(crate) fn poll_durable(&self, wait: &mut Wait, cx: &Context<'_>) -> Poll<()> {
+        self.log.as_ref().map_or(Poll::Ready(()), |log| log.poll_durable(wait, cx))
+    }
+
+    pub(crate) fn has_store_failed(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.has_failed())
+    }
+
+    pub(crate) fn is_journal_congested(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_congested())
+    }
+
+    /// The same, opened if it is about a session that survives.
+    pub(crate) fn transaction_for(&self, session: &Session) -> Transaction<'_> {
+        let mut tx = self.transaction();
+        if session.is_kept() {
+            tx.open();
+        }
+        tx
     }
 
     fn deliver(
@@ -239,12 +413,13 @@ impl Shared {
         session: Arc<Session>,
         qos: QoS,
         worker: &mut Worker,
+        tx: &mut Transaction<'_>,
         published: &mut Published,
     ) {
-        match self.offer(publication, &session, qos, None, worker) {
+        match self.offer(publication, &session, qos, None, worker, tx) {
             Outcome::NotMeant => {}
             Outcome::Dropped(reason) => {
-                self.drop_message(publication, Some(&session), reason, worker);
+                drop_message(Some(session), reason, worker);
                 published.dropped += 1;
             }
             outcome => {
@@ -263,6 +438,7 @@ impl Shared {
         publication: &Publication<'_>,
         group: &Arc<Group>,
         worker: &mut Worker,
+        tx: &mut Transaction<'_>,
         published: &mut Published,
     ) {
         let turn = group.turn();
@@ -270,7 +446,7 @@ impl Shared {
             turn.iter().partition(|member| member.session.lock().is_ready(&self.config));
         let mut refused = None;
         for Member { session, qos } in ready.into_iter().chain(others) {
-            match self.offer(publication, session, *qos, Some(group), worker) {
+            match self.offer(publication, session, *qos, Some(group), worker, tx) {
                 Outcome::NotMeant => {}
                 Outcome::Dropped(reason) => refused = Some((session, reason)),
                 Outcome::Accepted | Outcome::Congested => {
@@ -280,7 +456,7 @@ impl Shared {
             }
         }
         if let Some((session, reason)) = refused {
-            self.drop_message(publication, Some(session), reason, worker);
+            drop_message(Some(Arc::clone(session)), reason, worker);
             published.dropped += 1;
         }
     }
@@ -289,37 +465,34 @@ impl Shared {
     fn offer(
         &self,
         publication: &Publication<'_>,
-        session: &Session,
+        session: &Arc<Session>,
         qos: QoS,
         group: Option<&Arc<Group>>,
         worker: &mut Worker,
+        tx: &mut Transaction<'_>,
     ) -> Outcome {
         if !self.may_receive(session, publication.publish().topic, false) {
             return Outcome::Dropped(DropReason::NotAuthorized);
         }
+        let qos = self.config.delivery_qos(publication.publish().qos(), qos);
+        let number = tx.number(session, qos);
+        let terms = Terms { qos, group, number };
         let outcome = {
             let mut state = session.lock();
-            let outcome = state.deliver(publication, qos, group, &self.config, worker);
+            let outcome = state.deliver(publication, terms, &self.config, worker, tx);
+            tx.touch(session, &mut state);
             state.wake(&self.config, &mut worker.wakes);
             outcome
         };
-        if self.interests.delivered && matches!(outcome, Outcome::Accepted | Outcome::Congested) {
-            self.hooks.delivered(session.client_id(), publication.publish());
+        if matches!(outcome, Outcome::Accepted | Outcome::Congested) {
+            if number.is_some() {
+                tx.add_receiver(session, qos, false, group);
+            }
+            if self.interests.delivered {
+                worker.reports.push(Report { receiver: Some(Arc::clone(session)), dropped: None });
+            }
         }
         outcome
-    }
-
-    /// Counts a message that a session, or nobody at all, does not get.
-    fn drop_message(
-        &self,
-        publication: &Publication<'_>,
-        receiver: Option<&Session>,
-        reason: DropReason,
-        worker: &mut Worker,
-    ) {
-        worker.tally.publish_dropped += 1;
-        let receiver = receiver.map(Session::client_id);
-        self.hooks.dropped(receiver, publication.publish().topic, reason);
     }
 
     /// Asks the hooks, if they have a say in it, whether a session's client may have a message.
@@ -331,104 +504,155 @@ impl Shared {
         owner.is_none_or(|owner| self.hooks.authorize_delivery(&owner, topic, retained))
     }
 
-    /// Routes a client's message, if it may publish it [MQTT-3.3.5-2].
+    /// Routes a client's message, if it may publish it [MQTT-3.3.5-2]. `also` is part of the same
+    /// transaction. Gives back what an acknowledgement has to wait for.
     pub(crate) fn publish_from(
         &self,
         client: &Client,
         publication: &Publication<'_>,
         worker: &mut Worker,
-    ) -> Result<(), ConnectionError> {
+        also: impl FnOnce(&mut Transaction<'_>),
+    ) -> Result<u64, ConnectionError> {
         let publish = publication.publish();
         // What the broker says of itself is nobody else's to say.
         let permission = match publish.topic.as_bytes().starts_with(b"$SYS/") {
             true => Permission::Deny,
             false => self.hooks.authorize_publish(client, publish),
         };
-        let published = match permission {
-            Permission::Allow => self.route(publication, worker),
-            Permission::Replace(message) => self.route(&Publication::from(&message), worker),
-            Permission::Deny | Permission::Disconnect => {
-                self.drop_message(publication, None, DropReason::NotAuthorized, worker);
-                return match permission {
-                    Permission::Disconnect => Err(ConnectionError::NotAuthorized),
-                    _ => Ok(()),
-                };
+        let mut tx = self.transaction();
+        let replaced;
+        let routed = match &permission {
+            Permission::Allow => Some(publication),
+            Permission::Replace(message) => {
+                replaced = Publication::from(message);
+                Some(&replaced)
             }
+            Permission::Deny | Permission::Disconnect => None,
         };
-        if self.interests.published {
+        let published = routed.map(|routed| self.route(routed, worker, &mut tx));
+        if permission == Permission::Disconnect {
+            drop_message(None, DropReason::NotAuthorized, worker);
+            drop(tx);
+            self.report(publication, worker);
+            return Err(ConnectionError::NotAuthorized);
+        }
+        if published.is_none() {
+            drop_message(None, DropReason::NotAuthorized, worker);
+        }
+        also(&mut tx);
+        let after = tx.after();
+        drop(tx);
+        self.report(routed.unwrap_or(publication), worker);
+        if let Some(published) = published
+            && self.interests.published
+        {
             self.hooks.published(client, publish, published);
         }
-        Ok(())
+        Ok(after)
     }
 
-    /// Does what the end of an absent client's session left to do.
-    fn forget(&self, displaced: Displaced, worker: &mut Worker) {
-        let session = displaced.ended.as_ref().map(|ended| Arc::clone(&ended.session));
-        self.settle(displaced, worker);
-        if let Some(session) = session {
+    /// Does what the end of absent clients' sessions left to do.
+    fn forget(&self, displaced: Vec<Displaced>, tx: Transaction<'_>, worker: &mut Worker) {
+        let ended = displaced.iter().filter_map(|displaced| displaced.ended.as_ref());
+        let sessions: Vec<_> = ended.map(|ended| Arc::clone(&ended.session)).collect();
+        self.settle(displaced, tx, worker);
+        for session in sessions {
             self.hooks.session_ended(session.client_id());
         }
     }
 
-    /// Does what an ended connection or session left to do, when no lock is held.
+    /// Does what ended connections or sessions left to do: first as part of the transaction in which
+    /// they ended, then, when no lock is held, what hooks have a say in.
     ///
     /// The connection that this is called from may be another client's, so a hook that panics costs
     /// the messages at hand and nothing else.
-    pub(crate) fn settle(&self, displaced: Displaced, worker: &mut Worker) {
-        let Displaced { ended, left, will, wakes } = displaced;
-        worker.wakes.extend(wakes);
-        let shared = ended.map_or_else(Vec::new, |Ended { session, subscriptions, shared }| {
-            let _changing = session.lock_subscriptions();
-            for subscription in subscriptions {
-                self.router.unsubscribe(subscription.filter.as_topic_filter(), &session);
+    pub(crate) fn settle(
+        &self,
+        displaced: impl IntoIterator<Item = Displaced>,
+        mut tx: Transaction<'_>,
+        worker: &mut Worker,
+    ) {
+        let mut wills = Vec::new();
+        let mut shared = Vec::new();
+        for displaced in displaced {
+            worker.wakes.extend(displaced.wakes);
+            wills.extend(displaced.will);
+            if let Some(Ended { session, subscriptions, shared: left }) = displaced.ended {
+                let _changing = session.lock_subscriptions();
+                for subscription in subscriptions {
+                    self.router.unsubscribe(subscription.filter.as_topic_filter(), &session);
+                }
+                shared.extend(left);
             }
-            shared
-        });
+            if let Some(session) = displaced.left {
+                shared.extend(self.take_shared_from(&session, &mut tx));
+            }
+        }
+        let shared = self.share_again(shared, worker, &mut tx);
+        drop(tx);
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            self.share_again(shared, worker);
-            if let Some(session) = left {
-                self.share_messages_of(&session, worker);
+            for (message, reports) in shared {
+                worker.reports = reports;
+                self.report(&Publication::from(&message), worker);
             }
         }));
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(will) = will {
+        for will in wills {
+            let _ = catch_unwind(AssertUnwindSafe(|| {
                 let publication = Publication::from(&will.message);
-                // There is no connection that a refusal could end.
-                let _ = self.publish_from(&will.client, &publication, worker);
+                // There is no connection that a refusal could end, and nobody to answer.
+                let _ = self.publish_from(&will.client, &publication, worker, |_| {});
                 worker.congested.clear();
-            }
-        }));
+            }));
+        }
     }
 
     /// The client of a session is gone: messages of its groups go to other members that are there.
-    fn share_messages_of(&self, session: &Session, worker: &mut Worker) {
+    fn take_shared_from(&self, session: &Arc<Session>, tx: &mut Transaction<'_>) -> Vec<Queued> {
         let groups = session.lock().groups();
+        let is_ready =
+            |member: &Member| !member.is(session) && member.session.lock().is_ready(&self.config);
+        let mut taken = Vec::new();
         for group in groups {
-            let is_ready = |member: &Member| {
-                !member.is(session) && member.session.lock().is_ready(&self.config)
-            };
             if group.turn().iter().any(is_ready) {
-                let shared = session.lock().take_shared_if_absent(&group);
-                self.share_again(shared, worker);
+                let mut state = session.lock();
+                let shared = state.take_shared_if_absent(&group);
+                for number in shared.iter().filter_map(|queued| queued.number) {
+                    tx.record(Record::Withdraw { id: number, session: session.id().into() });
+                }
+                tx.touch(session, &mut state);
+                taken.extend(shared);
             }
         }
+        taken
     }
 
-    fn share_again(&self, shared: Vec<Queued>, worker: &mut Worker) {
-        for Queued { message, group } in shared {
+    /// Hands messages of groups to other members. Gives back what there is to report.
+    fn share_again(
+        &self,
+        shared: Vec<Queued>,
+        worker: &mut Worker,
+        tx: &mut Transaction<'_>,
+    ) -> Vec<(Message, Vec<Report>)> {
+        let mut reports = Vec::new();
+        for Queued { message, group, .. } in shared {
             let Some(group) = group else { continue };
             let publication = Publication::from(&message);
             let mut published = Published::default();
-            self.deliver_to_one(&publication, &group, worker, &mut published);
+            self.deliver_to_one(&publication, &group, worker, tx, &mut published);
+            tx.end_message(&publication);
             if published == Published::default() {
-                self.drop_message(&publication, None, DropReason::NoMember, worker);
+                drop_message(None, DropReason::NoMember, worker);
+            }
+            if !worker.reports.is_empty() {
+                reports.push((message, std::mem::take(&mut worker.reports)));
             }
         }
+        reports
     }
 
     /// Sends retained messages to subscriptions that have not had all of them, as far as the session
     /// has room.
-    pub(crate) fn replay(&self, session: &Session, worker: &mut Worker) {
+    pub(crate) fn replay(&self, session: &Arc<Session>, worker: &mut Worker) {
         // Looked up at a time, so that the store's lock is held for some microseconds, and so that
         // the session is over its limits by no more than this.
         const MESSAGES: usize = 64;
@@ -453,6 +677,7 @@ impl Shared {
                 .filter(|message| self.may_receive(session, message.topic(), true))
                 .collect();
 
+            let mut tx = self.transaction_for(session);
             let mut state = session.lock();
             // A connection that takes the session over goes on where this one is.
             if state.replays.front() != Some(&replay) {
@@ -460,13 +685,26 @@ impl Shared {
             }
             match (state.replays.front_mut(), last) {
                 (Some(front), Some(last)) => front.after = Some(last),
-                _ => drop(state.replays.pop_front()),
+                _ => {
+                    state.replays.pop_front();
+                    tx.record(Record::Replayed {
+                        session: session.id().into(),
+                        filter: replay.filter,
+                    });
+                }
             }
             for message in allowed {
                 let qos = self.config.delivery_qos(message.qos(), replay.qos);
-                state.queue(message.with(qos, true));
+                let message = message.with(qos, true);
+                let number = tx.number(session, qos);
+                if number.is_some() {
+                    tx.add_receiver(session, qos, true, None);
+                }
+                tx.end_message(&Publication::from(&message));
+                state.queue(message, number);
             }
-            state.pump(&self.config, worker);
+            state.pump(&self.config, worker, &mut tx);
+            tx.touch(session, &mut state);
             state.wake(&self.config, &mut worker.wakes);
         }
     }
@@ -504,6 +742,12 @@ impl Shared {
     pub(crate) fn filter_fits(&self, filter: TopicFilter<'_>) -> bool {
         fits(filter.as_bytes(), &self.config)
     }
+}
+
+/// Counts a message that a session, or nobody at all, does not get.
+fn drop_message(receiver: Option<Arc<Session>>, reason: DropReason, worker: &mut Worker) {
+    worker.tally.publish_dropped += 1;
+    worker.reports.push(Report { receiver, dropped: Some(reason) });
 }
 
 fn fits(topic: &[u8], config: &Config) -> bool {

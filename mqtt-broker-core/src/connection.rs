@@ -7,13 +7,14 @@ mod subscribe;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use mqtt_codec::{ConnAck, Frame, Packet, PacketType, decode, frame};
+use mqtt_codec::{ConnAck, Frame, Packet, decode, frame};
 
 use crate::broker::Shared;
 use crate::hooks::{Admission, Client, Login, PeerInfo};
+use crate::journal::Wait;
 use crate::send_buffer::SendBuffer;
 use crate::session::{Link, Session, State};
 use crate::sync::{Arc, MutexGuard};
@@ -51,7 +52,18 @@ pub struct Connection {
     /// When bytes came last.
     last_input: Instant,
     event: Option<Event>,
+    gated: Option<Box<Gated>>,
 }
+
+/// What is written when a batch of the journal is durable. Meanwhile the next is collected.
+#[derive(Debug)]
+struct Gated {
+    buffer: Box<SendBuffer>,
+    wait: Wait,
+}
+
+/// What is to be written and the batch that it waits for, or the end.
+type Gathered = Result<(Box<SendBuffer>, u64), Result<Closed, ConnectionError>>;
 
 #[derive(Debug)]
 enum Stage {
@@ -91,6 +103,8 @@ struct Open {
 #[derive(Debug, Default)]
 struct Replies {
     buffer: Option<Box<SendBuffer>>,
+    /// The batch of the journal that has to be durable before they leave.
+    after: u64,
 }
 
 /// The client publishes faster than a receiver takes: it is not read until the receiver has room, or
@@ -128,6 +142,7 @@ impl Connection {
             replies: Replies::default(),
             last_input: now,
             event: None,
+            gated: None,
         }
     }
 
@@ -186,11 +201,13 @@ impl Connection {
     }
 
     /// Whether to read from the transport. False while a login is undecided, while a receiver of this
-    /// client's messages has no room, and while the client does not take its answers: the
+    /// client's messages has no room, while the client does not take its answers, and while they wait
+    /// for a journal that is behind: the
     /// transport's own flow control then holds it back. Ask again after every other call; the task is woken when it changes.
     pub fn wants_input(&self) -> bool {
         let is_choked = matches!(&self.stage, Stage::Open(open) if open.is_choked);
-        self.takes_packets() && !is_choked && self.replies.len() < MAX_REPLIES
+        let is_waiting = self.gated.is_some() && self.broker.shared().is_journal_congested();
+        self.takes_packets() && !is_choked && !is_waiting && self.replies.len() < MAX_REPLIES
     }
 
     /// What to do with the transport. Pending leaves the task's waker where messages come in.
@@ -234,6 +251,7 @@ impl Connection {
             self.close(Ok(Closed::EndOfStream), worker, now);
         }
         self.replies = Replies::default();
+        self.gated = None;
         worker.finish(&self.broker.shared().counters);
     }
 
@@ -331,18 +349,11 @@ impl Connection {
             Packet::Publish(publish) => {
                 open.handle_publish(shared, worker, publish, &mut self.replies, now)
             }
-            Packet::PubAck(id) => open.handle_ack(shared, worker, PacketType::PubAck, *id),
-            Packet::PubComp(id) => open.handle_ack(shared, worker, PacketType::PubComp, *id),
-            Packet::PubRec(id) => {
-                open.handle_ack(shared, worker, PacketType::PubRec, *id)?;
-                self.replies.push(&Packet::PubRel(*id), worker);
-                Ok(())
+            Packet::PubAck(id) | Packet::PubRec(id) | Packet::PubComp(id) => {
+                open.handle_ack(shared, worker, packet.packet_type(), *id, &mut self.replies)
             }
             Packet::PubRel(id) => {
-                if let Some(mut state) = open.lock() {
-                    state.receiver.handle_pubrel(*id);
-                }
-                self.replies.push(&Packet::PubComp(*id), worker);
+                open.handle_pubrel(shared, worker, *id, &mut self.replies);
                 Ok(())
             }
             Packet::Subscribe(subscribe) => {
@@ -350,12 +361,12 @@ impl Connection {
                 Ok(())
             }
             Packet::Unsubscribe(unsubscribe) => {
-                open.handle_unsubscribe(shared, unsubscribe);
-                self.replies.push(&Packet::UnsubAck(unsubscribe.packet_id()), worker);
+                let after = open.handle_unsubscribe(shared, unsubscribe);
+                self.replies.push(&Packet::UnsubAck(unsubscribe.packet_id()), after, worker);
                 Ok(())
             }
             Packet::PingReq => {
-                self.replies.push(&Packet::PingResp, worker);
+                self.replies.push(&Packet::PingResp, 0, worker);
                 Ok(())
             }
             Packet::Disconnect => {
@@ -391,36 +402,78 @@ impl Connection {
         }
     }
 
+    /// What is to be written, once everything that it says is durable.
     fn collect(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<Transmit> {
+        let mut gated = match self.gated.take() {
+            Some(gated) => gated,
+            None => match ready!(self.gather(worker, cx)) {
+                Ok((buffer, 0)) => return Poll::Ready(Transmit::Write(buffer)),
+                Ok((buffer, after)) => Box::new(Gated { buffer, wait: Wait::new(after) }),
+                Err(result) => return Poll::Ready(Transmit::Close(result)),
+            },
+        };
+        if self.broker.shared().poll_durable(&mut gated.wait, cx).is_ready() {
+            return Poll::Ready(Transmit::Write(gated.buffer));
+        }
+        if self.broker.shared().has_store_failed() {
+            // What it says will never be true.
+            self.close(Err(ConnectionError::StoreFailed), worker, self.last_input);
+            self.replies = Replies::default();
+            return Poll::Ready(Transmit::Close(Err(ConnectionError::StoreFailed)));
+        }
+        self.gated = Some(gated);
+        if let Stage::Open(open) = &self.stage {
+            let mut state = open.session.lock();
+            match open.ending(&state) {
+                None => state.register(cx.waker(), true),
+                Some(ending) => {
+                    drop(state);
+                    self.close(ending, worker, self.last_input);
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    /// What is to be written next and the batch of the journal that it waits for, or why nothing
+    /// more comes.
+    fn gather(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<Gathered> {
         if let Stage::Open(open) = &mut self.stage {
             let shared = self.broker.shared();
             if open.is_replaying {
                 shared.replay(&open.session, worker);
             }
+            let mut tx = shared.transaction_for(&open.session);
             let mut state = open.session.lock();
             open.is_replaying = !state.replays.is_empty();
             if let Some(ending) = open.ending(&state) {
                 drop(state);
+                drop(tx);
                 self.close(ending, worker, self.last_input);
-            } else if let Some(mut outbox) = state.take_outbox(&shared.config, worker) {
+            } else if let Some((mut outbox, mut after)) =
+                state.take_outbox(&shared.config, worker, &mut tx)
+            {
+                tx.touch(&open.session, &mut state);
                 state.release(&shared.config, &mut worker.wakes);
                 open.is_choked = false;
                 open.connack = None;
-                if let Some(mut replies) = self.replies.take() {
+                if let Some((mut replies, replies_after)) = self.replies.take() {
                     outbox.append_all(&mut replies);
                     worker.recycle(replies);
+                    after = after.max(replies_after);
                 }
-                return Poll::Ready(Transmit::Write(outbox));
+                return Poll::Ready(Ok((outbox, after)));
             } else if self.replies.is_empty() {
                 state.register(cx.waker(), false);
                 drop(state);
+                drop(tx);
                 open.wait(shared, cx);
                 return Poll::Pending;
             }
         }
         match (self.replies.take(), &self.stage) {
-            (Some(replies), _) => Poll::Ready(Transmit::Write(replies)),
-            (None, Stage::Closing(result)) => Poll::Ready(Transmit::Close(*result)),
+            (Some(replies), _) => Poll::Ready(Ok(replies)),
+            (None, Stage::Closing(result)) => Poll::Ready(Err(*result)),
             (None, _) => Poll::Pending,
         }
     }
@@ -444,27 +497,27 @@ impl Connection {
             Ok(Closed::Disconnect) => open.lock().and_then(|mut state| state.give_outbox()),
             _ => None,
         };
-        if outbox.is_some() {
-            self.replies.buffer = outbox;
+        if let Some((outbox, after)) = outbox {
+            self.replies = Replies { buffer: Some(outbox), after };
         } else if let Some(connack) = open.connack {
             // It is lost with the session's outbox, and is first whatever follows [MQTT-3.2.0-1].
-            self.replies.push(&connack.into(), worker);
+            self.replies.push(&connack.into(), 0, worker);
         }
-        match (&mut self.replies.buffer, others) {
-            (Some(replies), Some(mut others)) => {
-                replies.append_all(&mut others);
-                worker.recycle(others);
-            }
-            (replies @ None, others) => *replies = others,
-            (Some(_), None) => {}
+        if let Some((mut others, after)) = others {
+            let replies = self.replies.buffer.get_or_insert_with(|| worker.buffer());
+            replies.append_all(&mut others);
+            worker.recycle(others);
+            self.replies.after = self.replies.after.max(after);
         }
         shared.count_disconnected();
         open.release(shared, worker, false);
-        if let Some(mut displaced) = shared.registry.close(&open.session, open.epoch, now) {
+        let mut tx = shared.transaction_for(&open.session);
+        let displaced = shared.registry.close(&open.session, open.epoch, now, &mut tx);
+        if let Some(mut displaced) = displaced {
             if matches!(result, Ok(Closed::Disconnect | Closed::ShutDown)) {
                 displaced.will = None;
             }
-            shared.settle(displaced, worker);
+            shared.settle([displaced], tx, worker);
         }
         shared.hooks.disconnected(&open.client, &result);
     }
@@ -557,8 +610,10 @@ fn after(now: Instant, time: Duration) -> Instant {
 }
 
 impl Replies {
-    fn push(&mut self, packet: &Packet<'_>, worker: &mut Worker) {
+    /// Appends a packet that leaves when batch `after` of the journal is durable.
+    fn push(&mut self, packet: &Packet<'_>, after: u64, worker: &mut Worker) {
         worker.tally.messages_sent += 1;
+        self.after = self.after.max(after);
         let buffer = self.buffer.get_or_insert_with(|| worker.buffer());
         buffer.append(|own| packet.encode(own));
     }
@@ -571,8 +626,9 @@ impl Replies {
         self.buffer.as_ref().map_or(0, |buffer| buffer.len())
     }
 
-    fn take(&mut self) -> Option<Box<SendBuffer>> {
-        self.buffer.take()
+    /// Takes them, with the batch that they wait for.
+    fn take(&mut self) -> Option<(Box<SendBuffer>, u64)> {
+        Some((self.buffer.take()?, std::mem::take(&mut self.after)))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::qos::{TooManyOpen, WrongAck};
 /// Why the broker ends a connection against the client's will.
 ///
 /// Up to [`WrongAck`](Self::WrongAck) the client broke the standard, up to
-/// [`SlowReceiver`](Self::SlowReceiver) it met one of our limits, the rest is a refusal.
+/// [`SlowReceiver`](Self::SlowReceiver) it met one of our limits, then comes our own fault, the rest is a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
@@ -45,6 +45,9 @@ pub enum ConnectionError {
     #[error("the client does not read and its queue is full")]
     SlowReceiver,
 
+    /// What the client waits for cannot be made durable: the [`Store`](crate::Store) has failed.
+    #[error("the store has failed")]
+    StoreFailed,
     /// [`Hooks::authorize_publish`](crate::Hooks::authorize_publish) said so.
     #[error("not allowed to publish this")]
     NotAuthorized,

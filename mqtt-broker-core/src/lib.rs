@@ -111,6 +111,8 @@ mod error;
 #[cfg(feature = "broker")]
 mod hooks;
 #[cfg(feature = "broker")]
+mod journal;
+#[cfg(feature = "broker")]
 mod local;
 #[cfg(feature = "broker")]
 mod message;
@@ -143,6 +145,10 @@ pub use self::{
     hooks::{
         Admission, Authentication, Client, DropReason, Hooks, Interests, Login, PeerInfo,
         Permission,
+    },
+    journal::{
+        Batch, CommitError, InFlight, Journal, MessageId, Progress, Receiver, Record, Recovered,
+        RecoveredMessage, RecoveredSession, RecoveredSubscription, SessionId, Store,
     },
     local::LocalSubscription,
     message::Message,

@@ -62,8 +62,11 @@ impl Drop for LocalSubscription {
     fn drop(&mut self) {
         let shared = self.broker.shared();
         self.broker.with_worker(|worker| {
-            let ended = Some(self.session.lock().end(&self.session, &mut worker.wakes));
-            shared.settle(Displaced { ended, ..Displaced::default() }, worker);
+            let mut tx = shared.transaction();
+            let ended = Some(self.session.lock().end(&self.session, &mut worker.wakes, &mut tx));
+            // Messages of its groups may have to survive with another member.
+            tx.open();
+            shared.settle([Displaced { ended, ..Displaced::default() }], tx, worker);
         });
     }
 }

@@ -55,6 +55,13 @@ impl Retained {
         Ok(())
     }
 
+    /// Keeps a message of an earlier life, whatever the limits are now.
+    pub(crate) fn restore(&self, message: Message) {
+        let mut store = self.store.write();
+        store.bytes += message.size();
+        store.messages.insert(Kept(message));
+    }
+
     /// Up to `count` messages that match, in the order of their topics, from behind `after` on. They
     /// end with the one that reaches `bytes`.
     pub(crate) fn matching(

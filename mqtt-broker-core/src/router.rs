@@ -81,6 +81,11 @@ impl Router {
         }
     }
 
+    /// The group of a shared subscription, by its whole filter.
+    pub(crate) fn group(&self, filter: TopicFilter<'_>) -> Option<Arc<Group>> {
+        self.tables.read().groups.get(filter.as_bytes()).cloned()
+    }
+
     /// Subscriptions of all sessions.
     pub(crate) fn len(&self) -> usize {
         let tables = self.tables.read();
@@ -95,7 +100,7 @@ impl Tables {
             group.insert(member)
         } else {
             self.groups_made += 1;
-            let group = Arc::new(Group::new(ReceiverId::group(self.groups_made)));
+            let group = Arc::new(Group::new(ReceiverId::group(self.groups_made), name.clone()));
             group.insert(member);
             self.trie.insert(filter, Route::Group(Arc::clone(&group)));
             self.groups.insert(name, group);
@@ -202,8 +207,8 @@ mod tests {
         ) {
             let config = Config::default();
             let session = |n| {
-                let state = State::new(Link::Local, true, &config);
-                Arc::new(Session::new(id(n), "", state))
+                let state = State::new(Link::Local, &config);
+                Arc::new(Session::new(id(n), "", true, state))
             };
             let sessions: Vec<_> = (0..SESSIONS).map(session).collect();
             let router = Router::new(7);

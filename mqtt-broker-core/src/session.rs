@@ -3,7 +3,7 @@
 mod queue;
 mod registry;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use mqtt_codec::{
 
 use crate::config::Config;
 use crate::hooks::DropReason;
+use crate::journal::{InFlight, MessageId, Progress, Record, RecoveredMessage, Transaction};
 use crate::publication::Publication;
 use crate::qos::{AckedQoS, Receiver, Sender, Unfinished};
 use crate::router::{Group, ReceiverId};
@@ -53,6 +54,8 @@ pub struct SessionInfo {
 pub(crate) struct Session {
     id: ReceiverId,
     client_id: Box<str>,
+    /// Ends with its connection [MQTT-3.1.2-6].
+    is_clean: bool,
     subscribing: Mutex<()>,
     state: Mutex<State>,
 }
@@ -63,10 +66,10 @@ pub(crate) struct State {
     /// Rises with each connection, so that one that was taken over finds out.
     pub(crate) epoch: u64,
     pub(crate) link: Link,
-    /// Ends with its connection [MQTT-3.1.2-6].
-    pub(crate) clean: bool,
     /// Bytes for the client that its transport has not taken yet.
     outbox: Option<Box<SendBuffer>>,
+    /// The batch of the journal that has to be durable before they leave.
+    outbox_after: u64,
     /// Of the task that takes them.
     waker: Option<Waker>,
     /// The transport takes nothing: the task is woken to end, and not for more bytes.
@@ -89,6 +92,10 @@ pub(crate) struct State {
     /// The session's own connection is held back for others: it reads no acknowledgements, so nobody
     /// may wait for its queue.
     pub(crate) is_held: bool,
+    /// Deliveries have come further than the journal knows.
+    pub(crate) has_progressed: bool,
+    /// The next batch of the journal will say how far they are.
+    pub(crate) is_touched: bool,
 }
 
 /// How messages leave a session.
@@ -119,6 +126,17 @@ pub(crate) struct Queued {
     pub(crate) message: Message,
     /// The group whose turn it was: another member gets it when this one is gone.
     pub(crate) group: Option<Arc<Group>>,
+    /// In the journal, if it survives a restart.
+    pub(crate) number: Option<MessageId>,
+}
+
+/// How a session gets a message.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    /// The lower one of the message's QoS and the subscription's [MQTT-3.8.4-6].
+    pub(crate) qos: QoS,
+    pub(crate) group: Option<&'a Arc<Group>>,
+    pub(crate) number: Option<MessageId>,
 }
 
 /// What is published when a connection ends without DISCONNECT [MQTT-3.1.2-8].
@@ -158,10 +176,11 @@ impl Queued {
 }
 
 impl Session {
-    pub(crate) fn new(id: ReceiverId, client_id: &str, state: State) -> Self {
+    pub(crate) fn new(id: ReceiverId, client_id: &str, is_clean: bool, state: State) -> Self {
         Self {
             id,
             client_id: client_id.into(),
+            is_clean,
             subscribing: Mutex::default(),
             state: Mutex::new(state),
         }
@@ -173,6 +192,21 @@ impl Session {
 
     pub(crate) fn client_id(&self) -> &str {
         &self.client_id
+    }
+
+    /// Whether it outlives its connections.
+    pub(crate) fn is_kept(&self) -> bool {
+        !self.is_clean
+    }
+
+    /// What the journal is told of its client and will.
+    pub(crate) fn record(&self, state: &State) -> Record {
+        Record::Session {
+            session: self.id.into(),
+            client_id: self.client_id.clone(),
+            user_name: state.owner.as_ref().and_then(|owner| owner.user_name.clone()),
+            will: state.will.as_ref().map(|will| will.message.clone()),
+        }
     }
 
     /// To be held while a subscription changes in the session and then in the router, so that the
@@ -191,7 +225,7 @@ impl Session {
             client_id: self.client_id.to_string(),
             client: state.owner.clone(),
             is_connected: matches!(state.link, Link::Connected | Link::Closing(_)),
-            is_clean: state.clean,
+            is_clean: self.is_clean,
             subscriptions: state
                 .subscriptions
                 .iter()
@@ -207,12 +241,12 @@ impl Session {
 }
 
 impl State {
-    pub(crate) fn new(link: Link, clean: bool, config: &Config) -> Self {
+    pub(crate) fn new(link: Link, config: &Config) -> Self {
         Self {
             epoch: 0,
             link,
-            clean,
             outbox: None,
+            outbox_after: 0,
             waker: None,
             is_stalled: false,
             sender: Sender::new(config.max_inflight),
@@ -226,23 +260,25 @@ impl State {
             mount_point: None,
             held_back: Vec::new(),
             is_held: false,
+            has_progressed: false,
+            is_touched: false,
         }
     }
 
     /// Delivers a published message: RETAIN is 0 for an established subscription [MQTT-3.3.1-9],
-    /// DUP is not passed on [MQTT-3.3.1-3], and so is the QoS of [`Config::delivery_qos`].
+    /// and DUP is not passed on [MQTT-3.3.1-3].
     pub(crate) fn deliver(
         &mut self,
         publication: &Publication<'_>,
-        granted: QoS,
-        group: Option<&Arc<Group>>,
+        terms: Terms<'_>,
         config: &Config,
         worker: &mut Worker,
+        tx: &mut Transaction<'_>,
     ) -> Outcome {
         if self.is_elsewhere(publication.publish().topic) {
             return Outcome::NotMeant;
         }
-        let qos = config.delivery_qos(publication.publish().qos(), granted);
+        let Terms { qos, group, number } = terms;
         if qos == QoS::AtMostOnce && self.is_connected() && !self.queue.holds_qos0() {
             if !self.outbox_takes(publication.publish(), config) {
                 return Outcome::Dropped(DropReason::OutboxFull);
@@ -261,17 +297,23 @@ impl State {
             return Outcome::NotMeant;
         }
         let message = publication.message().with(qos, false);
-        self.accept(Queued { message, group: group.cloned() }, config, worker)
+        self.accept(Queued { message, group: group.cloned(), number }, config, worker, tx)
     }
 
     /// Takes a message that is to be kept until it is delivered: sends it when nothing waits before
     /// it and the window has room, else queues it.
-    fn accept(&mut self, queued: Queued, config: &Config, worker: &mut Worker) -> Outcome {
+    fn accept(
+        &mut self,
+        queued: Queued,
+        config: &Config,
+        worker: &mut Worker,
+        tx: &mut Transaction<'_>,
+    ) -> Outcome {
         if self.link == Link::Ended {
             return Outcome::NotMeant;
         }
         if self.queue.is_empty() && self.may_send(&queued.message, config) {
-            self.send(queued, worker);
+            self.send(queued, worker, tx);
             return Outcome::Accepted;
         }
         // A connected receiver gets twice its limit: its publishers are held back from the limit
@@ -290,17 +332,17 @@ impl State {
     }
 
     /// Queues a message past the limits. There has to be a reason why they are few.
-    pub(crate) fn queue(&mut self, message: Message) {
-        self.queue.push(Queued { message, group: None });
+    pub(crate) fn queue(&mut self, message: Message, number: Option<MessageId>) {
+        self.queue.push(Queued { message, group: None, number });
     }
 
     /// Sends what the window and the outbox have room for.
-    pub(crate) fn pump(&mut self, config: &Config, worker: &mut Worker) {
+    pub(crate) fn pump(&mut self, config: &Config, worker: &mut Worker, tx: &mut Transaction<'_>) {
         while let Some(next) = self.queue.front()
             && self.may_send(&next.message, config)
             && let Some(queued) = self.queue.pop()
         {
-            self.send(queued, worker);
+            self.send(queued, worker, tx);
         }
     }
 
@@ -318,10 +360,11 @@ impl State {
             && (bytes == 0 || bytes.saturating_add(message.size()) <= config.max_inflight_bytes)
     }
 
-    fn send(&mut self, queued: Queued, worker: &mut Worker) {
+    fn send(&mut self, queued: Queued, worker: &mut Worker, tx: &mut Transaction<'_>) {
         let message = &queued.message;
         if self.is_elsewhere(message.topic()) {
             // It was queued when the client was with another mount point.
+            tx.done(queued.number);
             return;
         }
         worker.tally.count_publish_sent(message.payload());
@@ -330,14 +373,25 @@ impl State {
         let delivery =
             acked.map_or(Delivery::AtMostOnce, |qos| qos.delivery(self.sender.next_id(), false));
         message.write_below(self.mount_point.as_ref(), delivery, out);
+        if acked == Some(AckedQoS::ExactlyOnce) && queued.number.is_some() {
+            // After a restart it has to go out under the same id. One of QoS 1 does so in any case:
+            // what was sent is the front of what is not done.
+            self.has_progressed = true;
+            self.outbox_after = self.outbox_after.max(tx.number_of_batch());
+        }
         if let Some(qos) = acked {
-            self.in_flight_bytes += message.size();
-            let begun = self.sender.begin(qos, queued);
-            debug_assert!(begun.is_ok(), "the caller has looked for room");
+            self.begin(qos, queued);
         }
     }
 
-    /// Lets go of a message that the client has acknowledged, or that another one gets.
+    /// Takes the next packet id for a message that is sent.
+    fn begin(&mut self, qos: AckedQoS, queued: Queued) {
+        self.in_flight_bytes += queued.message.size();
+        let begun = self.sender.begin(qos, queued);
+        debug_assert!(begun.is_ok(), "the caller has looked for room");
+    }
+
+    /// Lets go of a message that the client has acknowledged, or that it does not get.
     pub(crate) fn let_go(&mut self, queued: &Queued) {
         self.in_flight_bytes -= queued.message.size();
     }
@@ -347,15 +401,29 @@ impl State {
         self.mount_point.as_ref().is_some_and(|mount| mount.inside(topic).is_none())
     }
 
-    /// Begins a connection: CONNACK is first [MQTT-3.2.0-1], then what is unfinished goes out again,
+    /// Begins a connection: CONNACK, which waits for batch `after` of the journal, is first
+    /// [MQTT-3.2.0-1], then what is unfinished goes out again,
     /// in order [MQTT-4.4.0-1], then what waited.
-    pub(crate) fn attach(&mut self, connack: ConnAck, config: &Config, worker: &mut Worker) {
+    pub(crate) fn attach(
+        &mut self,
+        connack: ConnAck,
+        after: u64,
+        config: &Config,
+        worker: &mut Worker,
+        tx: &mut Transaction<'_>,
+    ) {
         self.link = Link::Connected;
-        self.write(&Packet::ConnAck(connack), worker);
+        // What goes out again may not be durable as what it is: it waits for what there is.
+        let after = if self.sender.is_empty() { after } else { after.max(tx.last()) };
+        self.write(&Packet::ConnAck(connack), after, worker);
         if let Some(mount) = &self.mount_point {
             let elsewhere = |queued: &Queued| mount.inside(queued.message.topic()).is_none();
             let withdrawn = self.sender.withdraw(|_, queued| elsewhere(queued));
-            withdrawn.iter().for_each(|queued| self.let_go(queued));
+            self.has_progressed |= !withdrawn.is_empty();
+            for queued in withdrawn {
+                self.let_go(&queued);
+                tx.done(queued.number);
+            }
         }
         let out = self.outbox.get_or_insert_with(|| worker.buffer());
         for unfinished in self.sender.unfinished() {
@@ -371,31 +439,33 @@ impl State {
                 }
             }
         }
-        self.pump(config, worker);
+        self.pump(config, worker, tx);
     }
 
-    /// Appends a packet to what goes to the client.
-    pub(crate) fn write(&mut self, packet: &Packet<'_>, worker: &mut Worker) {
+    /// Appends a packet that leaves when batch `after` of the journal is durable.
+    pub(crate) fn write(&mut self, packet: &Packet<'_>, after: u64, worker: &mut Worker) {
+        self.outbox_after = self.outbox_after.max(after);
         worker.tally.messages_sent += 1;
         self.outbox.get_or_insert_with(|| worker.buffer()).append(|own| packet.encode(own));
     }
 
-    /// Takes what goes to the client, and makes room for more.
+    /// Takes what goes to the client, with the batch that it waits for, and makes room for more.
     pub(crate) fn take_outbox(
         &mut self,
         config: &Config,
         worker: &mut Worker,
-    ) -> Option<Box<SendBuffer>> {
-        let outbox = self.outbox.take().filter(|outbox| !outbox.is_empty());
-        if outbox.is_some() {
-            self.pump(config, worker);
-        }
-        outbox
+        tx: &mut Transaction<'_>,
+    ) -> Option<(Box<SendBuffer>, u64)> {
+        let outbox = self.outbox.take().filter(|outbox| !outbox.is_empty())?;
+        let after = std::mem::take(&mut self.outbox_after);
+        self.pump(config, worker, tx);
+        Some((outbox, after))
     }
 
     /// Takes what goes to a client that said goodbye: nothing follows.
-    pub(crate) fn give_outbox(&mut self) -> Option<Box<SendBuffer>> {
-        self.outbox.take().filter(|outbox| !outbox.is_empty())
+    pub(crate) fn give_outbox(&mut self) -> Option<(Box<SendBuffer>, u64)> {
+        let outbox = self.outbox.take().filter(|outbox| !outbox.is_empty())?;
+        Some((outbox, std::mem::take(&mut self.outbox_after)))
     }
 
     /// Takes the next message of a local subscription, and makes room for more.
@@ -451,6 +521,7 @@ impl State {
         self.link = link;
         // Bytes that nobody takes are let go of. What was sent and not acknowledged stays.
         self.outbox = None;
+        self.outbox_after = 0;
         self.is_held = false;
         wakes.extend(self.waker.take());
         wakes.append(&mut self.held_back);
@@ -478,6 +549,7 @@ impl State {
     /// Takes out the messages of a group, or of all groups, that another member may have: not QoS 2
     /// messages on the way to a client that may come back, since it may have them.
     pub(crate) fn take_shared(&mut self, group: Option<&Group>, comes_back: bool) -> Vec<Queued> {
+        self.has_progressed = true;
         let mut taken = self.sender.withdraw(|qos, queued| {
             queued.is_of(group) && !(comes_back && qos == AckedQoS::ExactlyOnce)
         });
@@ -500,8 +572,17 @@ impl State {
     }
 
     /// The session is over. What it held is let go of at once.
-    pub(crate) fn end(&mut self, session: &Arc<Session>, wakes: &mut Vec<Waker>) -> Ended {
+    pub(crate) fn end(
+        &mut self,
+        session: &Arc<Session>,
+        wakes: &mut Vec<Waker>,
+        tx: &mut Transaction<'_>,
+    ) -> Ended {
         self.detach(Link::Ended, wakes);
+        if session.is_kept() {
+            self.numbers().for_each(|number| tx.record(Record::Done { id: number }));
+            tx.record(Record::SessionEnd { session: session.id().into() });
+        }
         let shared = self.take_shared(None, false);
         self.queue = Queue::default();
         self.sender = Sender::new(1);
@@ -509,6 +590,79 @@ impl State {
         self.replays.clear();
         let subscriptions = std::mem::take(&mut self.subscriptions);
         Ended { session: Arc::clone(session), subscriptions, shared }
+    }
+
+    /// The numbers of all messages that it has and that survive a restart.
+    fn numbers(&self) -> impl Iterator<Item = MessageId> {
+        let in_flight = self.sender.unfinished().filter_map(|unfinished| match unfinished {
+            Unfinished::Publish { item, .. } => item.number,
+            Unfinished::Release { .. } => None,
+        });
+        in_flight.chain(self.queue.numbers())
+    }
+
+    /// Takes up the deliveries of an earlier life.
+    pub(crate) fn restore(
+        &mut self,
+        progress: Progress,
+        messages: Vec<RecoveredMessage>,
+        group: impl Fn(&TopicFilterBuf) -> Option<Arc<Group>>,
+    ) {
+        let (in_flight, waiting): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|message| message.id < progress.queued_from);
+        let queued = |RecoveredMessage { id, message, group: filter }| Queued {
+            message,
+            group: filter.as_ref().and_then(&group),
+            number: Some(id),
+        };
+        let mut in_flight: BTreeMap<_, _> =
+            in_flight.into_iter().map(|message| (message.id, queued(message))).collect();
+        for InFlight { packet_id, message } in progress.in_flight {
+            match message {
+                None => drop(self.sender.restore(packet_id, None)),
+                Some(id) => {
+                    // It is not there if it never became durable.
+                    let Some(queued) = in_flight.remove(&id) else { continue };
+                    let Some(qos) = AckedQoS::new(queued.message.qos()) else { continue };
+                    self.in_flight_bytes += queued.message.size();
+                    self.sender.restore(packet_id, Some((qos, queued)));
+                }
+            }
+        }
+        self.sender.restore_next(progress.next_packet_id);
+        // What was sent at QoS 1 since the last commit is the front of what waits, in order and up
+        // to the window or a QoS 2 message, which is sent after a commit only. It is sent again
+        // under the same ids, and with DUP, since it may have been sent.
+        let mut may_be_sent = true;
+        for queued in waiting.into_iter().map(queued) {
+            may_be_sent &= queued.message.qos() == QoS::AtLeastOnce && self.sender.has_room();
+            if may_be_sent {
+                self.begin(AckedQoS::AtLeastOnce, queued);
+            } else {
+                self.queue.push(queued);
+            }
+        }
+        self.receiver.restore(&progress.received);
+    }
+
+    /// How far the deliveries are, when the next message will be `next`. `None` when the session is
+    /// over.
+    pub(crate) fn progress(&mut self, next: MessageId) -> Option<Progress> {
+        self.is_touched = false;
+        self.has_progressed = false;
+        if self.is_ended() {
+            return None;
+        }
+        let in_flight = self.sender.unfinished().map(|unfinished| match unfinished {
+            Unfinished::Publish { id, item, .. } => InFlight::new(id, item.number),
+            Unfinished::Release { id } => InFlight::new(id, None),
+        });
+        Some(Progress {
+            next_packet_id: self.sender.next_id(),
+            queued_from: self.queue.first_number().unwrap_or(next),
+            in_flight: in_flight.collect(),
+            received: self.receiver.ranges().collect(),
+        })
     }
 
     /// Whether somebody is there to take messages.

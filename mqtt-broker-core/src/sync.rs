@@ -7,7 +7,7 @@ use std::sync as imp;
 
 use std::sync::PoisonError;
 
-pub(crate) use imp::atomic::{AtomicU64, AtomicUsize, Ordering};
+pub(crate) use imp::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use imp::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 // Nothing here depends on who lets go last, so the model has fewer orders to look at with this one.
 pub(crate) use std::sync::Arc;

@@ -1,5 +1,6 @@
 use std::task::Waker;
 
+use crate::hooks::DropReason;
 use crate::router::{Route, Walk};
 use crate::send_buffer::SendBuffer;
 use crate::session::Session;
@@ -19,6 +20,8 @@ pub struct Worker {
     pub(crate) walk: Walk,
     /// Receivers that want no more for now.
     pub(crate) congested: Vec<Arc<Session>>,
+    /// What the hooks are told of the message at hand, when no lock is held.
+    pub(crate) reports: Vec<Report>,
     /// Woken at the end of the batch, when no lock is held.
     pub(crate) wakes: Vec<Waker>,
     pub(crate) tally: Tally,
@@ -28,6 +31,14 @@ pub struct Worker {
     /// For the driver: where it reads to.
     #[cfg(feature = "tokio")]
     pub(crate) scratch: Vec<u8>,
+}
+
+/// What became of a message at one receiver, or, without one, in the retained store.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) receiver: Option<Arc<Session>>,
+    /// `None` when the receiver's session owns it.
+    pub(crate) dropped: Option<DropReason>,
 }
 
 /// Buffers kept for use again, and the largest that is: 16 MiB in all.

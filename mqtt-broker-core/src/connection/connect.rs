@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, Packet, TopicNameBuf};
+use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, TopicNameBuf};
 
 use super::{Connection, Event, Open, Stage};
 use crate::hooks::{Admission, Authentication, Client, Login};
@@ -88,15 +88,21 @@ impl Connection {
             _ => Arc::new(client),
         };
 
-        let opened = shared.registry.open(&client.client_id, clean_session, &shared.config, now);
+        let mut tx = shared.transaction();
+        tx.open();
+        let (client_id, config) = (&client.client_id, &shared.config);
+        let opened = shared.registry.open(client_id, clean_session, config, now, &mut tx);
         let Ok(opened) = opened else {
+            drop(tx);
             return Err(self.refuse(ConnectReturnCode::ServerUnavailable, worker));
         };
         // Before the new connection begins: the old one's will may be meant for it.
-        shared.settle(opened.displaced, worker);
+        let mut after = tx.after();
+        shared.settle([opened.displaced], tx, worker);
         let connack =
             ConnAck { session_present: opened.present, code: ConnectReturnCode::Accepted };
         {
+            let mut tx = shared.transaction_for(&opened.session);
             let mut state = opened.session.lock();
             if state.epoch != opened.epoch || state.is_ended() {
                 // Somebody else came with the same id in between; the stage is as it should be.
@@ -106,7 +112,15 @@ impl Connection {
             state.will = will.map(|message| Box::new(Will { message, client: owner }));
             state.owner = Some(Arc::clone(&client));
             state.mount_point.clone_from(&client.peer.mount_point);
-            state.attach(connack, &shared.config, worker);
+            if opened.session.is_kept() {
+                tx.record(opened.session.record(&state));
+            }
+            if state.will.is_some() {
+                // Promised with the CONNACK.
+                after = tx.after();
+            }
+            state.attach(connack, after, &shared.config, worker, &mut tx);
+            tx.touch(&opened.session, &mut state);
         }
         shared.count_connected();
         self.stage = Stage::Open(Box::new(Open {
@@ -126,7 +140,8 @@ impl Connection {
 
     /// Answers a CONNECT with a code other than 0 [MQTT-3.2.2-4], [MQTT-3.2.2-5].
     fn refuse(&mut self, code: ConnectReturnCode, worker: &mut Worker) -> ConnectionError {
-        self.replies.push(&Packet::ConnAck(ConnAck { session_present: false, code }), worker);
+        let connack = ConnAck { session_present: false, code };
+        self.replies.push(&connack.into(), 0, worker);
         ConnectionError::Refused(code)
     }
 

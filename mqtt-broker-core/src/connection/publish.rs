@@ -4,6 +4,7 @@ use mqtt_codec::{Delivery, Packet, PacketId, PacketType, Publish};
 
 use super::{Held, Open, Replies, after};
 use crate::broker::Shared;
+use crate::journal::Transaction;
 use crate::publication::Publication;
 use crate::qos::Seen;
 use crate::sync::Arc;
@@ -31,23 +32,61 @@ impl Open {
         if !shared.topic_fits(publish.topic) {
             return Err(ConnectionError::TopicTooLong);
         }
-        let (is_new, answer) = match publish.delivery {
-            Delivery::AtMostOnce => (true, None),
-            Delivery::AtLeastOnce { id, .. } => (true, Some(Packet::PubAck(id))),
-            Delivery::ExactlyOnce { id, .. } => {
-                let Some(mut state) = self.lock() else { return Ok(()) };
-                let seen = state.receiver.handle_publish(id)?;
-                (seen == Seen::First, Some(Packet::PubRec(id)))
+        let publication = Publication::new(publish);
+        match publish.delivery {
+            Delivery::AtMostOnce => {
+                shared.publish_from(&self.client, &publication, worker, |_| {})?;
             }
-        };
-        if is_new {
-            shared.publish_from(&self.client, &Publication::new(publish), worker)?;
-            self.hold(shared, worker, now);
+            Delivery::AtLeastOnce { id, .. } => {
+                let after = shared.publish_from(&self.client, &publication, worker, |_| {})?;
+                replies.push(&Packet::PubAck(id), after, worker);
+            }
+            Delivery::ExactlyOnce { id, .. } => {
+                let Some(state) = self.lock() else { return Ok(()) };
+                let seen = state.receiver.look_up(id)?;
+                drop(state);
+                let after = match seen {
+                    Seen::First => {
+                        let receive = |tx: &mut Transaction<'_>| self.receive(tx, id);
+                        shared.publish_from(&self.client, &publication, worker, receive)?
+                    }
+                    // What its first coming has changed may not be durable yet.
+                    Seen::Again => shared.last_change(&self.session),
+                };
+                replies.push(&Packet::PubRec(id), after, worker);
+            }
         }
-        if let Some(answer) = answer {
-            replies.push(&answer, worker);
-        }
+        self.hold(shared, worker, now);
         Ok(())
+    }
+
+    /// Remembers the id of a QoS 2 message, in the transaction that hands it to its receivers.
+    fn receive(&self, tx: &mut Transaction<'_>, id: PacketId) {
+        if self.session.is_kept() {
+            tx.open();
+        }
+        let Some(mut state) = self.lock() else { return };
+        // It was looked up before, and ids of this connection come to nobody else.
+        let _ = state.receiver.handle_publish(id);
+        state.has_progressed = true;
+        tx.touch(&self.session, &mut state);
+    }
+
+    /// PUBREL: the id of a QoS 2 message is free.
+    pub(super) fn handle_pubrel(
+        &mut self,
+        shared: &Shared,
+        worker: &mut Worker,
+        id: PacketId,
+        replies: &mut Replies,
+    ) {
+        let mut tx = shared.transaction_for(&self.session);
+        if let Some(mut state) = self.lock() {
+            state.has_progressed |= state.receiver.handle_pubrel(id);
+            tx.touch(&self.session, &mut state);
+        }
+        // If it were forgotten, the next message with the id would be taken for this one.
+        replies.push(&Packet::PubComp(id), tx.last(), worker);
     }
 
     /// An acknowledgement of what was sent to the client: the window moves on.
@@ -57,21 +96,31 @@ impl Open {
         worker: &mut Worker,
         kind: PacketType,
         id: PacketId,
+        replies: &mut Replies,
     ) -> Result<(), ConnectionError> {
-        let Some(mut state) = self.lock() else { return Ok(()) };
-        let acknowledged = match kind {
-            PacketType::PubAck => state.sender.handle_puback(id)?,
-            PacketType::PubRec => state.sender.handle_pubrec(id)?,
-            _ => {
-                state.sender.handle_pubcomp(id)?;
-                None
+        let mut tx = shared.transaction_for(&self.session);
+        if let Some(mut state) = self.lock() {
+            let acknowledged = match kind {
+                PacketType::PubAck => state.sender.handle_puback(id)?,
+                PacketType::PubRec => state.sender.handle_pubrec(id)?,
+                _ => {
+                    state.sender.handle_pubcomp(id)?;
+                    None
+                }
+            };
+            if let Some(queued) = acknowledged {
+                state.let_go(&queued);
+                tx.done(queued.number);
             }
-        };
-        if let Some(queued) = acknowledged {
-            state.let_go(&queued);
+            state.has_progressed = true;
+            state.pump(&shared.config, worker, &mut tx);
+            tx.touch(&self.session, &mut state);
+            state.release(&shared.config, &mut worker.wakes);
         }
-        state.pump(&shared.config, worker);
-        state.release(&shared.config, &mut worker.wakes);
+        if kind == PacketType::PubRec {
+            // If it were forgotten, the message would be sent once more.
+            replies.push(&Packet::PubRel(id), tx.last(), worker);
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use mqtt_codec::{
 use super::Open;
 use crate::Worker;
 use crate::broker::Shared;
+use crate::journal::Record;
 use crate::router::Sharing;
 use crate::session::{Replay, Subscription};
 
@@ -18,11 +19,12 @@ impl Open {
         subscribe: &Subscribe<'_>,
     ) {
         let mut replays = Vec::new();
+        let mut after = 0;
         let codes: Vec<_> = subscribe
             .filters()
             .map(|(filter, qos)| {
                 let filter = self.mounted(filter)?;
-                let qos = self.subscribe(shared, filter.as_topic_filter(), qos)?;
+                let qos = self.subscribe(shared, filter.as_topic_filter(), qos, &mut after)?;
                 // What is retained is not sent to groups: it is nobody's turn.
                 if Sharing::of(filter.as_topic_filter()) == Sharing::None {
                     replays.push(Replay { filter, qos, after: None });
@@ -35,7 +37,7 @@ impl Open {
         {
             let Some(mut state) = self.lock() else { return };
             if let Ok(suback) = SubAck::new(subscribe.packet_id(), &codes) {
-                state.write(&Packet::SubAck(suback), worker);
+                state.write(&Packet::SubAck(suback), after, worker);
             }
             is_choked = state.outbox_is_full(&shared.config);
             for replay in replays {
@@ -48,8 +50,15 @@ impl Open {
         self.is_choked = is_choked;
     }
 
-    /// Adds a subscription or changes its QoS [MQTT-3.8.4-3]. `None` when it is refused.
-    fn subscribe(&mut self, shared: &Shared, filter: TopicFilter<'_>, qos: QoS) -> Option<QoS> {
+    /// Adds a subscription or changes its QoS [MQTT-3.8.4-3]. `None` when it is refused. The SUBACK
+    /// has to wait for batch `after`.
+    fn subscribe(
+        &mut self,
+        shared: &Shared,
+        filter: TopicFilter<'_>,
+        qos: QoS,
+        after: &mut u64,
+    ) -> Option<QoS> {
         let is_allowed = match Sharing::of(filter) {
             Sharing::None => true,
             Sharing::Group(_) => shared.config.shared_subscriptions,
@@ -59,6 +68,7 @@ impl Open {
             return None;
         }
         let qos = shared.hooks.authorize_subscribe(&self.client, filter, qos)?;
+        let mut tx = shared.transaction_for(&self.session);
         let changing = self.session.lock_subscriptions();
         {
             let mut state = self.lock()?;
@@ -74,6 +84,10 @@ impl Open {
         }
         shared.router.subscribe(filter, &self.session, qos);
         drop(changing);
+        let (session, recorded) = (self.session.id().into(), filter.into());
+        tx.record(Record::Subscribe { session, filter: recorded, qos });
+        *after = tx.after();
+        drop(tx);
         shared.hooks.subscribed(&self.client, filter, qos);
         Some(qos)
     }
@@ -87,19 +101,31 @@ impl Open {
     }
 
     /// Removes subscriptions; those that are not there are no error [MQTT-3.10.4-5].
-    pub(super) fn handle_unsubscribe(&mut self, shared: &Shared, unsubscribe: &Unsubscribe<'_>) {
+    /// Gives back the batch that the UNSUBACK has to wait for.
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        shared: &Shared,
+        unsubscribe: &Unsubscribe<'_>,
+    ) -> u64 {
+        let mut after = 0;
         for filter in unsubscribe.filters().filter_map(|filter| self.mounted(filter)) {
             let filter = filter.as_topic_filter();
+            let mut tx = shared.transaction_for(&self.session);
             let changing = self.session.lock_subscriptions();
             {
-                let Some(mut state) = self.lock() else { return };
+                let Some(mut state) = self.lock() else { return 0 };
                 let same = |known: &TopicFilterBuf| known.as_bytes() == filter.as_bytes();
                 state.subscriptions.retain(|known| !same(&known.filter));
                 state.replays.retain(|replay| !same(&replay.filter));
             }
             shared.router.unsubscribe(filter, &self.session);
             drop(changing);
+            let (session, recorded) = (self.session.id().into(), filter.into());
+            tx.record(Record::Unsubscribe { session, filter: recorded });
+            after = tx.after();
+            drop(tx);
             shared.hooks.unsubscribed(&self.client, filter);
         }
+        after
     }
 }

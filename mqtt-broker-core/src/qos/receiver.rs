@@ -47,6 +47,24 @@ impl Receiver {
         self.ranges.iter().flat_map(|&(first, last)| first..=last).filter_map(PacketId::new)
     }
 
+    /// The open ids as ranges: the first and the last of each, rising.
+    pub fn ranges(&self) -> impl Iterator<Item = (PacketId, PacketId)> {
+        let ranges = self.ranges.iter();
+        ranges.filter_map(|&(first, last)| Some((PacketId::new(first)?, PacketId::new(last)?)))
+    }
+
+    /// What [`handle_publish`](Self::handle_publish) would say.
+    pub fn look_up(&self, id: PacketId) -> Result<Seen, TooManyOpen> {
+        let id = id.get();
+        let next = self.ranges.partition_point(|&(first, _)| first <= id);
+        let before = next.checked_sub(1).and_then(|n| self.ranges.get(n));
+        match before {
+            Some(&(_, last)) if id <= last => Ok(Seen::Again),
+            _ if self.open >= self.limit => Err(TooManyOpen { limit: self.limit }),
+            _ => Ok(Seen::First),
+        }
+    }
+
     /// PUBLISH of QoS 2.
     #[expect(
         clippy::indexing_slicing,
@@ -97,6 +115,13 @@ impl Receiver {
             }
         }
         true
+    }
+
+    /// Takes up what was open in an earlier life of the program: [`ranges`](Self::ranges) of then.
+    /// The limit holds again when they are released.
+    pub fn restore(&mut self, ranges: &[(PacketId, PacketId)]) {
+        self.ranges = ranges.iter().map(|(first, last)| (first.get(), last.get())).collect();
+        self.open = self.ids().count();
     }
 
     /// Forgets every id, because the session is lost.

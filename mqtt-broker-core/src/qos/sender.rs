@@ -232,6 +232,19 @@ impl<T> Sender<T> {
         true
     }
 
+    /// Says which id comes next, as far as no exchange that was restored has it: for when all are
+    /// restored.
+    pub fn restore_next(&mut self, id: PacketId) {
+        if self.slots.is_empty() {
+            self.first = id;
+            return;
+        }
+        let place = distance(self.first, id);
+        if place > self.slots.len() {
+            self.slots.resize_with(place, || Slot::Done);
+        }
+    }
+
     /// Ends every exchange, because the other side has forgotten the session. Ids begin at 1 again.
     pub fn abandon(&mut self) -> impl Iterator<Item = Abandoned<T>> + use<T> {
         let window = self.window;

@@ -1,4 +1,4 @@
-use mqtt_codec::{QoS, TopicFilter};
+use mqtt_codec::{QoS, TopicFilter, TopicFilterBuf};
 
 use super::ReceiverId;
 use crate::session::Session;
@@ -42,6 +42,8 @@ impl<'a> Sharing<'a> {
 #[derive(Debug)]
 pub(crate) struct Group {
     id: ReceiverId,
+    /// `$share/GROUP/FILTER`.
+    filter: TopicFilterBuf,
     members: Mutex<Members>,
 }
 
@@ -60,8 +62,12 @@ pub(crate) struct Member {
 }
 
 impl Group {
-    pub(crate) fn new(id: ReceiverId) -> Self {
-        Self { id, members: Mutex::default() }
+    pub(crate) fn new(id: ReceiverId, filter: TopicFilterBuf) -> Self {
+        Self { id, filter, members: Mutex::default() }
+    }
+
+    pub(crate) fn filter(&self) -> &TopicFilterBuf {
+        &self.filter
     }
 
     pub(crate) fn id(&self) -> ReceiverId {

@@ -15,6 +15,11 @@ impl ReceiverId {
         Self(n)
     }
 
+    /// Its number.
+    pub(crate) fn get(self) -> u64 {
+        self.0
+    }
+
     /// The `n`th group: behind all sessions.
     pub(super) fn group(n: u64) -> Self {
         Self(n | 1 << 63)
@@ -31,6 +36,14 @@ pub(crate) enum Route {
 }
 
 impl Route {
+    /// Whether its messages may have to survive a restart.
+    pub(crate) fn may_be_kept(&self) -> bool {
+        match self {
+            Self::One { session, .. } => session.is_kept(),
+            Self::Group(_) => true,
+        }
+    }
+
     pub(super) fn id(&self) -> ReceiverId {
         match self {
             Self::One { session, .. } => session.id(),

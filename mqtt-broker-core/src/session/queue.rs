@@ -5,7 +5,7 @@ use mqtt_codec::QoS;
 use super::Queued;
 use crate::router::Group;
 use crate::sync::Arc;
-use crate::{Config, Message};
+use crate::{Config, Message, MessageId};
 
 /// Messages that wait behind the window or for an absent client, with their size.
 #[derive(Debug, Default)]
@@ -39,6 +39,16 @@ impl Queue {
         self.bytes += queued.message.size();
         self.qos0 += usize::from(queued.message.qos() == QoS::AtMostOnce);
         self.messages.push_back(queued);
+    }
+
+    /// The first message that survives a restart.
+    pub(super) fn first_number(&self) -> Option<MessageId> {
+        self.messages.iter().find_map(|queued| queued.number)
+    }
+
+    /// The numbers of those that do.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = MessageId> {
+        self.messages.iter().filter_map(|queued| queued.number)
     }
 
     pub(super) fn front(&self) -> Option<&Queued> {
@@ -94,11 +104,16 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use mqtt_codec::TopicName;
+    use mqtt_codec::{TopicFilter, TopicName};
     use proptest::prelude::*;
 
     use super::*;
     use crate::router::ReceiverId;
+
+    fn group(n: u64) -> Arc<Group> {
+        let filter = TopicFilter::new("$share/g/t").unwrap().into();
+        Arc::new(Group::new(ReceiverId::session(n), filter))
+    }
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
@@ -127,7 +142,7 @@ mod tests {
             times in 1usize..3,
         ) {
             let config = Config { max_queued_messages, max_queued_bytes, ..Config::default() };
-            let groups = [1, 2].map(|n| Arc::new(Group::new(ReceiverId::session(n))));
+            let groups = [1, 2].map(group);
             let mut queue = Queue::default();
             // QoS, payload, group.
             let mut list: Vec<(u8, usize, Option<usize>)> = Vec::new();
@@ -142,7 +157,7 @@ mod tests {
                             continue;
                         }
                         let group_of = group.map(|group| Arc::clone(&groups[group]));
-                        queue.push(Queued { message, group: group_of });
+                        queue.push(Queued { message, group: group_of, number: None });
                         list.push((qos, payload, group));
                     }
                     Step::Pop => {

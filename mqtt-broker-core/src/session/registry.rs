@@ -7,6 +7,7 @@ use std::time::Instant;
 use foldhash::fast::FixedState;
 
 use super::{Link, Queued, Session, State, Subscription, Will};
+use crate::journal::{SessionId, Transaction};
 use crate::router::ReceiverId;
 use crate::sync::{Arc, Mutex};
 use crate::{Closed, Config, SessionInfo, Stats};
@@ -77,6 +78,7 @@ impl Registry {
         clean: bool,
         config: &Config,
         now: Instant,
+        tx: &mut Transaction<'_>,
     ) -> Result<Opened, TooManySessions> {
         let mut sessions = self.sessions.lock();
         let mut displaced = Displaced::default();
@@ -84,28 +86,36 @@ impl Registry {
             let session = Arc::clone(session);
             let mut state = session.lock();
             displaced.will = state.will.take();
-            if !clean && !state.clean {
+            if !clean && session.is_kept() {
                 state.detach(Link::Absent(now), &mut displaced.wakes);
                 state.epoch += 1;
                 let epoch = state.epoch;
                 drop(state);
                 return Ok(Opened { session, epoch, present: true, displaced });
             }
-            displaced.ended = Some(state.end(&session, &mut displaced.wakes));
+            displaced.ended = Some(state.end(&session, &mut displaced.wakes, tx));
             drop(state);
             sessions.by_client_id.remove(client_id);
         } else if sessions.by_client_id.len() >= config.max_sessions {
             return Err(TooManySessions);
         }
-        let session = sessions.add(client_id, State::new(Link::Absent(now), clean, config));
+        let session = sessions.add(client_id, clean, State::new(Link::Absent(now), config));
         Ok(Opened { session, epoch: 0, present: false, displaced })
+    }
+
+    /// A kept session of an earlier life.
+    pub(crate) fn restore(&self, id: SessionId, client_id: &str, state: State) -> Arc<Session> {
+        let mut sessions = self.sessions.lock();
+        sessions.made = sessions.made.max(id.get());
+        let session = Session::new(ReceiverId::session(id.get()), client_id, false, state);
+        sessions.insert(session)
     }
 
     /// A session of the broker's own program, which no client can take over: it has no client id.
     pub(crate) fn local(&self, config: &Config) -> Arc<Session> {
         let mut sessions = self.sessions.lock();
         let id = sessions.next_id();
-        Arc::new(Session::new(id, "", State::new(Link::Local, true, config)))
+        Arc::new(Session::new(id, "", true, State::new(Link::Local, config)))
     }
 
     /// Ends the connection of `epoch` to a session: the session goes with it when it is clean, or
@@ -116,6 +126,7 @@ impl Registry {
         session: &Arc<Session>,
         epoch: u64,
         now: Instant,
+        tx: &mut Transaction<'_>,
     ) -> Option<Displaced> {
         let mut sessions = self.sessions.lock();
         let mut state = session.lock();
@@ -123,11 +134,14 @@ impl Registry {
             return None;
         }
         let mut displaced = Displaced { will: state.will.take(), ..Displaced::default() };
-        if state.clean {
-            displaced.ended = Some(state.end(session, &mut displaced.wakes));
+        if !session.is_kept() {
+            displaced.ended = Some(state.end(session, &mut displaced.wakes, tx));
             drop(state);
             sessions.by_client_id.remove(session.client_id());
         } else {
+            if displaced.will.is_some() {
+                tx.record(session.record(&state));
+            }
             state.detach(Link::Absent(now), &mut displaced.wakes);
             displaced.left = Some(Arc::clone(session));
         }
@@ -140,6 +154,7 @@ impl Registry {
         &self,
         config: &Config,
         now: Instant,
+        tx: &mut Transaction<'_>,
     ) -> (Vec<Displaced>, Option<Instant>) {
         let Some(expiry) = config.session_expiry else { return (Vec::new(), None) };
         let mut sessions = self.sessions.lock();
@@ -151,7 +166,7 @@ impl Registry {
             let Some(due) = since.checked_add(expiry) else { return true };
             if due <= now {
                 let mut displaced = Displaced::default();
-                displaced.ended = Some(state.end(session, &mut displaced.wakes));
+                displaced.ended = Some(state.end(session, &mut displaced.wakes, tx));
                 expired.push((session.id(), displaced));
                 return false;
             }
@@ -163,7 +178,7 @@ impl Registry {
     }
 
     /// Ends the session of an absent client. `None` when there is none.
-    pub(crate) fn delete(&self, client_id: &str) -> Option<Displaced> {
+    pub(crate) fn delete(&self, client_id: &str, tx: &mut Transaction<'_>) -> Option<Displaced> {
         let mut sessions = self.sessions.lock();
         let ByClientId(session) = sessions.by_client_id.get(client_id)?;
         let session = Arc::clone(session);
@@ -173,7 +188,7 @@ impl Registry {
             if !matches!(state.link, Link::Absent(_)) {
                 return None;
             }
-            displaced.ended = Some(state.end(&session, &mut displaced.wakes));
+            displaced.ended = Some(state.end(&session, &mut displaced.wakes, tx));
         }
         sessions.by_client_id.remove(client_id);
         Some(displaced)
@@ -218,8 +233,13 @@ impl Sessions {
         ReceiverId::session(self.made)
     }
 
-    fn add(&mut self, client_id: &str, state: State) -> Arc<Session> {
-        let session = Arc::new(Session::new(self.next_id(), client_id, state));
+    fn add(&mut self, client_id: &str, clean: bool, state: State) -> Arc<Session> {
+        let session = Session::new(self.next_id(), client_id, clean, state);
+        self.insert(session)
+    }
+
+    fn insert(&mut self, session: Session) -> Arc<Session> {
+        let session = Arc::new(session);
         self.by_client_id.insert(ByClientId(Arc::clone(&session)));
         session
     }

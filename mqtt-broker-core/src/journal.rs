@@ -1,0 +1,261 @@
+//! What must survive a restart, on its way to a store: batches of changes with rising numbers, and
+//! who waits for which number.
+
+mod batch;
+mod recovered;
+mod transaction;
+
+use std::task::{Context, Poll, Waker};
+
+use thiserror::Error;
+
+use crate::session::Session;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+pub use batch::{Batch, InFlight, MessageId, Progress, Receiver, Record, SessionId};
+pub use recovered::{Recovered, RecoveredMessage, RecoveredSession, RecoveredSubscription};
+pub(crate) use transaction::Transaction;
+
+/// Bytes of topics and payloads that wait to be durable before publishers that wait for their
+/// acknowledgements are not read any more. Many commits' worth, and little beside the queues.
+const MAX_BACKLOG: usize = 16 << 20;
+
+/// Where batches are made durable: a file, or what a program of its own needs.
+pub trait Store {
+    /// Makes a batch durable, all of it or nothing. When this returns `Ok`, a power cut loses none
+    /// of it.
+    fn commit(&mut self, batch: &Batch) -> Result<(), CommitError>;
+}
+
+/// Why a batch is not durable.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// There is no room. Nothing is lost: the batch is kept, and committed again later.
+    #[error("no room left in the store: {0}")]
+    Full(Box<dyn std::error::Error + Send + Sync>),
+    /// The store cannot say what of the batch is durable, and never will: a failed sync, for
+    /// instance, which may not be tried again. Nothing is acknowledged from now on.
+    #[error("the store has failed: {0}")]
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The committer's end of a broker's journal: [`Broker::restore`](crate::Broker::restore) makes it.
+///
+/// Acknowledgements whose effect has to survive a restart leave only when [`commit`](Self::commit)
+/// has made the batch durable that holds it. Whatever waits goes into one batch: the longer a commit
+/// takes, the more the next one holds, and there is no timer.
+#[derive(Debug)]
+pub struct Journal {
+    log: Arc<Log>,
+    /// The batch that is being committed.
+    batch: Batch,
+}
+
+impl Journal {
+    pub(crate) fn new(log: Arc<Log>) -> Self {
+        Self { log, batch: Batch::default() }
+    }
+
+    /// Commits what waits, if something does. After [`CommitError::Full`] the same batch is tried
+    /// again with the next call; after [`CommitError::Failed`] calling it again is of no use.
+    ///
+    /// True when a batch was committed.
+    pub fn commit(&mut self, store: &mut impl Store) -> Result<bool, CommitError> {
+        if self.batch.is_empty() && !self.log.take(&mut self.batch) {
+            return Ok(false);
+        }
+        match store.commit(&self.batch) {
+            Ok(()) => {
+                let (number, bytes) = (self.batch.number, self.batch.bytes);
+                self.batch.clear();
+                self.log.set_durable(number, bytes);
+                Ok(true)
+            }
+            Err(error) => {
+                self.log.set_failing(matches!(error, CommitError::Failed(_)));
+                Err(error)
+            }
+        }
+    }
+
+    /// Ready with true when there is something to commit, and with false when the broker is gone and
+    /// everything is committed.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        if !self.batch.is_empty() {
+            return Poll::Ready(true);
+        }
+        let mut pending = self.log.pending.lock();
+        if !pending.is_empty() {
+            return Poll::Ready(true);
+        }
+        if self.log.is_closed.load(Ordering::Acquire) {
+            return Poll::Ready(false);
+        }
+        pending.committer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // Nobody commits any more: what waits, waits in vain.
+        self.log.set_failing(true);
+    }
+}
+
+/// The broker's end. Its lock comes before all others, and is held for the whole of a change, so
+/// that a batch never ends in the middle of one.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pending: Mutex<Pending>,
+    /// The last batch that is durable.
+    durable: AtomicU64,
+    /// Bytes in batches that are not durable.
+    backlog: AtomicU64,
+    /// No batch will become durable any more.
+    has_failed: AtomicBool,
+    /// The broker is gone.
+    is_closed: AtomicBool,
+    /// Tasks that wait for a batch.
+    waits: Mutex<Vec<(u64, Waker)>>,
+}
+
+/// Somebody who waits for a batch to be durable.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    number: u64,
+    /// Whom the log knows.
+    waker: Option<Waker>,
+}
+
+impl Wait {
+    pub(crate) fn new(number: u64) -> Self {
+        Self { number, waker: None }
+    }
+}
+
+/// The batch that is being filled.
+#[derive(Debug)]
+struct Pending {
+    batch: Batch,
+    /// Sessions whose [`Progress`] is to be part of it.
+    touched: Vec<Arc<Session>>,
+    next_message: MessageId,
+    /// To be woken when there is something to commit.
+    committer: Option<Waker>,
+}
+
+impl Log {
+    /// A journal whose messages are numbered from `next_message` on.
+    pub(crate) fn new(next_message: MessageId) -> Self {
+        let batch = Batch { number: 1, ..Batch::default() };
+        let pending = Pending { batch, touched: Vec::new(), next_message, committer: None };
+        Self {
+            pending: Mutex::new(pending),
+            durable: AtomicU64::new(0),
+            backlog: AtomicU64::new(0),
+            has_failed: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+            waits: Mutex::default(),
+        }
+    }
+
+    /// Whether batch `number` and all before it are durable. 0 waits for nothing.
+    pub(crate) fn is_durable(&self, number: u64) -> bool {
+        number <= self.durable.load(Ordering::Acquire)
+    }
+
+    /// Whether a batch is durable; if not, the task is woken when it is.
+    pub(crate) fn poll_durable(&self, wait: &mut Wait, cx: &Context<'_>) -> Poll<()> {
+        if self.is_durable(wait.number) {
+            return Poll::Ready(());
+        }
+        if wait.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            wait.waker = Some(cx.waker().clone());
+            self.waits.lock().push((wait.number, cx.waker().clone()));
+        }
+        // It may have become so before the waker was there.
+        if self.is_durable(wait.number) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// The number that everything recorded so far waits for.
+    pub(crate) fn last(&self) -> u64 {
+        self.pending.lock().last()
+    }
+
+    /// Whether those who wait for an acknowledgement should publish no more for now.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.backlog.load(Ordering::Relaxed) > MAX_BACKLOG as u64
+    }
+
+    /// Whether waiting is in vain.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// The broker is gone: the committer ends when it has committed the rest.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        let committer = self.pending.lock().committer.take();
+        committer.into_iter().for_each(Waker::wake);
+    }
+
+    /// Hands over the batch, if there is something in it, for an empty one.
+    fn take(&self, batch: &mut Batch) -> bool {
+        let mut pending = self.pending.lock();
+        pending.note_progress();
+        if pending.batch.is_empty() {
+            return false;
+        }
+        batch.number = pending.batch.number + 1;
+        std::mem::swap(batch, &mut pending.batch);
+        true
+    }
+
+    /// Counts a message that waits to be durable.
+    fn add_to_backlog(&self, bytes: usize) {
+        self.backlog.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn set_durable(&self, number: u64, bytes: usize) {
+        self.durable.store(number, Ordering::Release);
+        self.backlog.fetch_sub(bytes as u64, Ordering::Relaxed);
+        self.wake(|waited_for| waited_for <= number);
+    }
+
+    /// A commit has failed, for now or for good.
+    fn set_failing(&self, for_good: bool) {
+        if for_good {
+            self.has_failed.store(true, Ordering::Release);
+            self.wake(|_| true);
+        }
+    }
+
+    fn wake(&self, is_meant: impl Fn(u64) -> bool) {
+        let woken: Vec<_> =
+            self.waits.lock().extract_if(.., |(number, _)| is_meant(*number)).collect();
+        woken.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.batch.is_empty() && self.touched.is_empty()
+    }
+
+    fn last(&self) -> u64 {
+        if self.is_empty() { self.batch.number - 1 } else { self.batch.number }
+    }
+
+    /// Adds how far the touched sessions are: what they say holds for the batch as it is now.
+    fn note_progress(&mut self) {
+        let next_message = self.next_message;
+        for session in self.touched.drain(..) {
+            if let Some(progress) = session.lock().progress(next_message) {
+                self.batch
+                    .records
+                    .push(Record::Progress { session: session.id().into(), progress });
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+use std::num::NonZeroU64;
+use std::ops::Range;
+
+use mqtt_codec::{PacketId, QoS, TopicFilterBuf, TopicNameBuf};
+
+use crate::Message;
+use crate::router::ReceiverId;
+
+/// The number of a message that is kept: later messages have higher ones, over all sessions and
+/// restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(NonZeroU64);
+
+/// The number of a session, never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(crate) u64);
+
+/// Changes that become durable together or not at all, in the order in which they happened.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub(crate) number: u64,
+    pub(crate) records: Vec<Record>,
+    /// Of all its messages.
+    pub(crate) receivers: Vec<Receiver>,
+    /// Topics and payloads.
+    pub(crate) bytes: usize,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Record {
+    /// A session begins, or its client or will has changed.
+    Session {
+        /// Its number.
+        session: SessionId,
+        /// Its client id.
+        client_id: Box<str>,
+        /// The user name of who was connected last.
+        user_name: Option<String>,
+        /// What is to be published when its client does not come back.
+        will: Option<Message>,
+    },
+    /// A session is over, with its subscriptions and its [`Progress`]. Its messages are
+    /// [`Done`](Self::Done) apart.
+    SessionEnd {
+        /// Its number.
+        session: SessionId,
+    },
+    /// A subscription is made, or changes its QoS.
+    Subscribe {
+        /// Whose it is.
+        session: SessionId,
+        /// Its filter.
+        filter: TopicFilterBuf,
+        /// The QoS granted.
+        qos: QoS,
+    },
+    /// All that was retained when a subscription was made has been queued for it. Without this the
+    /// subscription gets what is retained again after a restart.
+    Replayed {
+        /// Whose subscription it is.
+        session: SessionId,
+        /// Its filter.
+        filter: TopicFilterBuf,
+    },
+    /// A subscription ends.
+    Unsubscribe {
+        /// Whose it was.
+        session: SessionId,
+        /// Its filter.
+        filter: TopicFilterBuf,
+    },
+    /// A message waits for sessions.
+    Message {
+        /// Its number.
+        id: MessageId,
+        /// Topic and payload. QoS and RETAIN are each receiver's.
+        message: Message,
+        /// Which of [`Batch::receivers`] are its own.
+        receivers: Range<usize>,
+    },
+    /// One receiver of a message needs it no more.
+    Done {
+        /// Its number.
+        id: MessageId,
+    },
+    /// One receiver of a message gives it up although others before it wait: it is not a receiver
+    /// any more.
+    Withdraw {
+        /// Its number.
+        id: MessageId,
+        /// The receiver.
+        session: SessionId,
+    },
+    /// How far a session is.
+    Progress {
+        /// Its number.
+        session: SessionId,
+        /// In place of what was said before.
+        progress: Progress,
+    },
+    /// A message is retained, in place of the one of the same topic.
+    Retain {
+        /// Topic, payload and QoS.
+        message: Message,
+    },
+    /// No message of a topic is retained any more.
+    Unretain {
+        /// The topic.
+        topic: TopicNameBuf,
+    },
+}
+
+/// A session that a message waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receiver {
+    /// Its number.
+    pub session: SessionId,
+    /// The QoS at which it gets the message: 1 or 2.
+    pub qos: QoS,
+    /// Whether RETAIN is set for it.
+    pub retain: bool,
+    /// The filter of the shared subscription whose turn it was.
+    pub group: Option<TopicFilterBuf>,
+}
+
+/// How far the deliveries of a session are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// The id of the next packet.
+    pub next_packet_id: PacketId,
+    /// Messages to the session from this one on wait in its queue; those before it are in flight or
+    /// done.
+    pub queued_from: MessageId,
+    /// What is sent and not through, in order.
+    pub in_flight: Vec<InFlight>,
+    /// QoS 2 messages of the client that are received and not released: first and last packet id of
+    /// each range.
+    pub received: Vec<(PacketId, PacketId)>,
+}
+
+/// A message between its PUBLISH and the end of its delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InFlight {
+    /// The id that it was sent with.
+    pub packet_id: PacketId,
+    /// Its number; `None` once its PUBREC has come.
+    pub message: Option<MessageId>,
+}
+
+impl Batch {
+    /// The changes.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The receivers of one of its messages.
+    pub fn receivers(&self, range: &Range<usize>) -> &[Receiver] {
+        self.receivers.get(range.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.records.clear();
+        self.receivers.clear();
+        self.bytes = 0;
+    }
+}
+
+impl MessageId {
+    /// The first message of a store.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
+    /// From its number; `None` for 0.
+    pub fn new(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
+
+    /// Its number.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The one behind it.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl SessionId {
+    /// From its number.
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl From<ReceiverId> for SessionId {
+    fn from(id: ReceiverId) -> Self {
+        Self(id.get())
+    }
+}
+
+impl Receiver {
+    /// A receiver, not of a group.
+    pub fn new(session: SessionId, qos: QoS, retain: bool) -> Self {
+        Self { session, qos, retain, group: None }
+    }
+}
+
+impl Progress {
+    /// How far a session is that nothing was sent to.
+    pub fn new(queued_from: MessageId) -> Self {
+        Self {
+            next_packet_id: PacketId::MIN,
+            queued_from,
+            in_flight: Vec::new(),
+            received: Vec::new(),
+        }
+    }
+}
+
+impl InFlight {
+    /// A message sent with `packet_id`; `None` when its PUBREC has come.
+    pub fn new(packet_id: PacketId, message: Option<MessageId>) -> Self {
+        Self { packet_id, message }
+    }
+}
