@@ -1,6 +1,7 @@
 //! CPU time of a message in this client, in rumqttc and in libmosquitto, in one run.
 //!
-//! `cargo bench -p mqtt-client --bench beside_others`; `-- 1000000` for another number of messages.
+//! `cargo bench -p mqtt-client --bench beside_others`; `-- 1000000` for another number of messages,
+//! `-- receive` for some of the rows.
 //! The peer is a thread that only acknowledges, or only sends; its time is not counted. Messages
 //! have 64 bytes, the window is 100. Ours and rumqttc run on one thread each, whose time on the CPU
 //! the kernel counts in nanoseconds; libmosquitto's is that of the whole `mosquitto_pub -l` or
@@ -30,6 +31,11 @@ fn main() {
     // `cargo test --benches` only wants to see that it runs.
     let is_test = !std::env::args().any(|arg| arg == "--bench");
     let count: u32 = given.unwrap_or(if is_test { 1000 } else { 300_000 });
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-') && arg.parse::<u32>().is_err())
+        .collect();
+    let is_wanted = |row: &str| words.is_empty() || words.iter().any(|word| row.contains(word));
     println!(
         "microseconds of CPU per message, {count} messages of {PAYLOAD} bytes, window {WINDOW}"
     );
@@ -38,22 +44,34 @@ fn main() {
         "", "ours", "rumqttc", "libmosquitto", "/rumqttc", "/libmosq"
     );
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-        let ours = measure(count, Sink::start, move |port| publish_ours(port, count, qos));
-        let rumqttc = measure(count, Sink::start, move |port| publish_rumqttc(port, count, qos));
+        let row = format!("publish QoS {}", u8::from(qos));
+        if !is_wanted(&row) {
+            continue;
+        }
+        let ours = measure("ours", count, Sink::start, move |port| publish_ours(port, count, qos));
+        let rumqttc =
+            measure("rumqttc", count, Sink::start, move |port| publish_rumqttc(port, count, qos));
         let libmosquitto = measure_child(count, |port| publish_mosquitto(port, count, qos));
-        print_row(&format!("publish QoS {}", u8::from(qos)), ours, rumqttc, libmosquitto);
+        print_row(&row, ours, rumqttc, libmosquitto);
     }
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let row = format!("receive QoS {}", u8::from(qos));
+        if !is_wanted(&row) {
+            continue;
+        }
         let source = move || Source::start(count, qos);
-        let ours = measure(count, source, move |port| receive_ours(port, count, qos));
-        let rumqttc = measure(count, source, move |port| receive_rumqttc(port, count, qos));
+        let ours = measure("ours", count, source, move |port| receive_ours(port, count, qos));
+        let rumqttc =
+            measure("rumqttc", count, source, move |port| receive_rumqttc(port, count, qos));
         let (port, peer) = Source::start(count, qos);
         let libmosquitto = child_time(count, || receive_mosquitto(port, count, qos));
         drop(peer);
-        print_row(&format!("receive QoS {}", u8::from(qos)), ours, rumqttc, libmosquitto);
+        print_row(&row, ours, rumqttc, libmosquitto);
     }
-    let writes = writes_a_message(count) * 32.0;
-    println!("writes to the transport for 32 messages of QoS 0 under load: {writes:.2}");
+    if is_wanted("writes") {
+        let writes = writes_a_message(count) * 32.0;
+        println!("writes to the transport for 32 messages of QoS 0 under load: {writes:.2}");
+    }
 }
 
 fn print_row(name: &str, ours: f64, rumqttc: f64, libmosquitto: Option<f64>) {
@@ -71,6 +89,7 @@ fn print_row(name: &str, ours: f64, rumqttc: f64, libmosquitto: Option<f64>) {
 /// Runs `work` on a thread of its own and gives its CPU time per message; the best of three, as the
 /// machine may be busy.
 fn measure<P>(
+    name: &str,
     count: u32,
     peer: impl Fn() -> (u16, P),
     work: impl Fn(u16) + Send + Clone + 'static,
@@ -78,12 +97,13 @@ fn measure<P>(
     let times = (0..3).map(|_| {
         let (port, peer) = peer();
         let work = work.clone();
-        let thread = std::thread::spawn(move || {
+        // Named, so that a profiler can tell it from the peer: `perf report --comm ours`.
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let before = cpu_time();
             work(port);
             cpu_time() - before
         });
-        let time = thread.join().unwrap();
+        let time = thread.unwrap().join().unwrap();
         drop(peer);
         time
     });
@@ -157,6 +177,13 @@ fn rumqttc_options(port: u16) -> rumqttc::MqttOptions {
     options
 }
 
+/// As ours and libmosquitto here, it does not let the kernel hold acknowledgements back.
+fn set_nodelay(events: &mut rumqttc::EventLoop) {
+    let mut network = rumqttc::NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    events.set_network_options(network);
+}
+
 fn rumqttc_qos(qos: QoS) -> rumqttc::QoS {
     match qos {
         QoS::AtMostOnce => rumqttc::QoS::AtMostOnce,
@@ -169,6 +196,7 @@ fn publish_rumqttc(port: u16, count: u32, qos: QoS) {
     use rumqttc::{Event, Outgoing, Packet};
     on_a_runtime(async move {
         let (client, mut events) = rumqttc::AsyncClient::new(rumqttc_options(port), 1000);
+        set_nodelay(&mut events);
         let payload = Bytes::from(vec![b'x'; PAYLOAD]);
         tokio::spawn(async move {
             for _ in 0..count {
@@ -194,6 +222,7 @@ fn receive_rumqttc(port: u16, count: u32, qos: QoS) {
     use rumqttc::{Event, Packet};
     on_a_runtime(async move {
         let (client, mut events) = rumqttc::AsyncClient::new(rumqttc_options(port), 10);
+        set_nodelay(&mut events);
         client.subscribe("#", rumqttc_qos(qos)).await.unwrap();
         let mut done = 0;
         while done < count {
@@ -207,6 +236,7 @@ fn receive_rumqttc(port: u16, count: u32, qos: QoS) {
 
 fn publish_mosquitto(port: u16, count: u32, qos: QoS) -> bool {
     let spawned = Command::new("mosquitto_pub")
+        .arg("--nodelay")
         .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", TOPIC, "-l"])
         .args(["-q", &u8::from(qos).to_string(), "-M", &WINDOW.to_string()])
         .stdin(Stdio::piped())
@@ -223,6 +253,7 @@ fn publish_mosquitto(port: u16, count: u32, qos: QoS) -> bool {
 
 fn receive_mosquitto(port: u16, count: u32, qos: QoS) -> bool {
     let mut command = Command::new("mosquitto_sub");
+    command.arg("--nodelay");
     command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", "#", "-C", &count.to_string()]);
     command.args(["-q", &u8::from(qos).to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
@@ -301,7 +332,9 @@ impl Sink {
     }
 }
 
-/// A peer that sends `count` messages to whoever subscribes, at QoS 1 a window of them at a time.
+/// A peer that sends `count` messages to whoever subscribes. At QoS 1 it fills the window when half of
+/// it is acknowledged: what a busy broker does. One that sends each message as soon as it may would
+/// measure how the two threads happen to wake each other.
 struct Source;
 
 impl Source {
@@ -315,9 +348,11 @@ impl Source {
                 answer(packet, out);
                 is_subscribed |= matches!(packet, Packet::Subscribe(_));
                 acked += u32::from(matches!(packet, Packet::PubAck(_)));
+                let window = u32::from(WINDOW);
                 let most = match qos {
                     QoS::AtMostOnce => count,
-                    _ => count.min(acked + u32::from(WINDOW)),
+                    _ if sent - acked > window / 2 => sent,
+                    _ => count.min(acked + window),
                 };
                 while is_subscribed && sent < most {
                     sent += 1;

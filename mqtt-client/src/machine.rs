@@ -136,7 +136,7 @@ pub(crate) enum Event {
     /// Connected, and every subscription is answered.
     Restored { session_present: bool },
     /// A message for a stream. With a number, [`Machine::acknowledge`] is to be called with it.
-    Deliver { stream: StreamId, message: PublishBuf, qos: QoS, number: Option<u64> },
+    Deliver { stream: StreamId, message: PublishBuf, number: Option<u64> },
     /// An accepted message has come to its end.
     Ended { token: Token, outcome: Result<Delivered, Undelivered> },
     /// The broker granted a filter.

@@ -159,7 +159,10 @@ impl Shared {
         if let Some(session_present) = restored {
             self.tell(Status::Connected { session_present });
         }
-        wakers.into_iter().chain(driver).for_each(Waker::wake);
+        if !wakers.is_empty() {
+            wakers.into_iter().for_each(Waker::wake);
+        }
+        driver.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -212,8 +215,8 @@ impl State {
     fn take_events(&mut self) {
         while let Some(event) = self.machine.poll_event() {
             match event {
-                Event::Deliver { stream, message, qos, number } => {
-                    self.deliver(stream, message, qos, number);
+                Event::Deliver { stream, message, number } => {
+                    self.deliver(stream, message, number);
                 }
                 Event::Ended { token, outcome } => {
                     let Some(slot) = self.receipts.get_mut(token.slot) else { continue };
@@ -248,13 +251,13 @@ impl State {
         self.wakers.extend(inbox.waker.take());
     }
 
-    fn deliver(&mut self, stream: StreamId, message: PublishBuf, qos: QoS, number: Option<u64>) {
+    fn deliver(&mut self, stream: StreamId, message: PublishBuf, number: Option<u64>) {
         let Some(inbox) = self.inboxes.get_mut(stream) else {
             // The stream is being dropped: nobody will take it.
             number.into_iter().for_each(|number| self.machine.acknowledge(number));
             return;
         };
-        let (is_loose, bytes) = (qos == QoS::AtMostOnce, size_of_message(&message));
+        let (is_loose, bytes) = (message.qos() == QoS::AtMostOnce, size_of_message(&message));
         inbox.bytes += bytes;
         self.machine.unread += bytes;
         if is_loose {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mqtt_broker_core::{Broker, Config, serve_connection};
-use mqtt_client::{Bytes, Client, Publish, TopicNameBuf};
+use mqtt_client::{Bytes, Client, Publish, QoS, TopicNameBuf};
 use tokio::net::TcpListener;
 
 const MESSAGES: u64 = 20_000;
@@ -31,6 +31,41 @@ fn publishing_a_prepared_message_at_qos_0_allocates_nothing() {
     let most = MESSAGES / 1000;
     assert!(measured.count_total < most, "{} for {MESSAGES} messages", measured.count_total);
     assert!(runtime.block_on(client.shutdown(Duration::from_secs(20))).is_empty());
+}
+
+#[test]
+fn messages_that_come_together_share_an_allocation() {
+    let url = broker();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    // A block of 4 KiB is two allocations. It holds a hundred of these, or what the broker's window of
+    // 20 lets it send at a time.
+    for (qos, most) in [(QoS::AtMostOnce, MESSAGES / 20), (QoS::AtLeastOnce, MESSAGES / 8)] {
+        let (client, mut all) = runtime.block_on(async {
+            let builder = Client::builder(&url).inflight(1000);
+            let (builder, all) = builder.subscription("a/b", qos);
+            (builder.connect().await.unwrap(), all)
+        });
+        let message = Publish::new("a/b", "a payload of some length").qos(qos);
+        let mut round = || {
+            runtime.block_on(async {
+                for _ in 0..MESSAGES / 1000 {
+                    for _ in 0..1000 {
+                        drop(client.publish(message.clone()).await.unwrap());
+                    }
+                    for _ in 0..1000 {
+                        assert_eq!(all.recv().await.unwrap().payload().len(), 24);
+                    }
+                }
+            });
+        };
+        round();
+        let measured = allocation_counter::measure(round);
+        let count = measured.count_total;
+        assert!(count < most, "{count} for {MESSAGES} messages, {qos:?}");
+        drop(all);
+        assert!(runtime.block_on(client.shutdown(Duration::from_secs(20))).is_empty());
+    }
 }
 
 /// More than this is not to be held for a client that is connected and does nothing.

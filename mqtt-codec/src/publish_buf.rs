@@ -6,7 +6,10 @@ use bytes::{BufMut, Bytes};
 use crate::encode::with_header;
 use crate::packet_buf::body_start;
 use crate::parse::publish::checked_publish;
-use crate::{BufferTooSmall, Delivery, EncodeError, MAX_PACKET, PacketId, Publish, QoS, TopicName};
+use crate::{
+    BufferTooSmall, Delivery, EncodeError, Frame, MAX_PACKET, PacketId, Publish, QoS, TopicName,
+    frame,
+};
 
 /// One owned PUBLISH: the form in which messages are kept, shared and sent again.
 ///
@@ -53,6 +56,27 @@ impl PublishBuf {
         // At most 5 + 2 + 65,535 + 2.
         let head = publish.head_len() as u32;
         Ok(Self { frame: frame.into(), body, head })
+    }
+
+    /// The owned form of `publish` in the frame that it was decoded from, or a copy of that: nothing
+    /// is allocated. A slice of a longer buffer keeps all of it from being freed.
+    ///
+    /// `None` if `bytes` are not that packet and nothing else, or if its remaining length takes more
+    /// bytes than it needs.
+    #[inline]
+    pub fn from_frame(bytes: Bytes, publish: &Publish<'_>) -> Option<Self> {
+        let len = publish.encoded_len();
+        let Ok(Frame::Complete { body, end }) = frame(&bytes, MAX_PACKET - 2) else { return None };
+        let first = *bytes.first()?;
+        let found = checked_publish(first, bytes.get(body..)?)?;
+        // A payload may be any bytes; that the topic is valid is known of `publish` only.
+        let is_it = first == publish.delivery.first_byte(publish.retain)
+            && (end, bytes.len()) == (len, len)
+            && found.delivery == publish.delivery
+            && found.topic.as_bytes() == publish.topic.as_bytes();
+        // At most 5, and at most 5 + 2 + 65,535 + 2.
+        let (body, head) = (body as u8, publish.head_len() as u32);
+        is_it.then_some(Self { frame: bytes, body, head })
     }
 
     /// A message that has no packet id yet: for QoS 1 and 2 a placeholder stands in its place, so

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::num::NonZeroU16;
 
+use bytes::Bytes;
 use mqtt_codec::{
     Ack, ConnAck, Connect, ConnectFields, ConnectReturnCode, DecodeError, Decoder, Delivery,
     EncodeError, MAX_PACKET, Packet, PacketBuf, PacketId, PacketType, Protocol, Publish,
@@ -184,6 +185,31 @@ fn an_owned_packet_shares_its_payload() {
     let mut out = Vec::new();
     owned.encode(&mut out);
     assert_eq!(out, owned.as_bytes());
+}
+
+/// Whatever byte of the frame is another one, it is not the message, or one with another payload.
+#[test]
+fn an_owned_message_is_made_in_its_frame_and_in_no_other() {
+    let mut frame = Vec::new();
+    publish().encode(&mut frame);
+    let shared = Bytes::from(frame.clone());
+    let message = PublishBuf::from_frame(shared.clone(), &publish()).unwrap();
+    assert_eq!(message.publish(), publish());
+    assert!(shared.as_ptr_range().contains(&message.payload().as_ptr()), "it is not a copy");
+    assert_eq!(PublishBuf::from_frame(shared.slice(..frame.len() - 1), &publish()), None);
+    assert_eq!(PublishBuf::from_frame([&frame[..], b"x"].concat().into(), &publish()), None);
+    let head = frame.len() - publish().payload.len();
+    for at in 0..frame.len() {
+        for flip in 1..=255 {
+            let mut other = frame.clone();
+            other[at] ^= flip;
+            let message = PublishBuf::from_frame(other.into(), &publish());
+            assert_eq!(message.is_some(), at >= head, "byte {at} with {flip:#x}");
+        }
+    }
+    // A remaining length in two bytes where one is enough.
+    let padded = [&frame[..1], &[frame[1] | 0x80, 0], &frame[2..]].concat();
+    assert_eq!(PublishBuf::from_frame(padded.into(), &publish()), None);
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
+use bytes::{Buf, Bytes};
 use mqtt_broker_core::qos::{Abandoned, AckedQoS, Seen, Unfinished, WrongAck};
 use mqtt_codec::{
     Ack, ConnAck, ConnectReturnCode, Delivery, Frame, Packet, PacketId, Publish, PublishBuf,
     decode, frame,
 };
 
+use super::subscriptions::Stream;
 use super::{Event, Machine, Queued, Stage, Token};
 use crate::error::{ConnectionError, ProtocolError, Undelivered};
 use crate::receipt::Delivered;
@@ -51,17 +53,25 @@ impl Machine {
 
     /// Carries out the complete packets at the front of `bytes` and gives back their length.
     fn carry_out(&mut self, bytes: &[u8], now: Instant) -> Result<usize, ConnectionError> {
-        let mut rest = bytes;
+        let mut batch = Batch { bytes, block: (0, Bytes::new()) };
+        let mut at = 0;
         while let Some((packet, len)) =
-            decode(rest, self.config.max_incoming).map_err(ProtocolError::from)?
+            decode(bytes.get(at..).unwrap_or_default(), self.config.max_incoming)
+                .map_err(ProtocolError::from)?
         {
-            rest = rest.get(len..).unwrap_or_default();
-            self.handle_packet(packet, now)?;
+            let received = Received { batch: &mut batch, at, len };
+            self.handle_packet(packet, received, now)?;
+            at += len;
         }
-        Ok(bytes.len() - rest.len())
+        Ok(at)
     }
 
-    fn handle_packet(&mut self, packet: Packet<'_>, now: Instant) -> Result<(), ConnectionError> {
+    fn handle_packet(
+        &mut self,
+        packet: Packet<'_>,
+        received: Received<'_, '_>,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
         match self.stage {
             Stage::Connecting { .. } => {
                 let Packet::ConnAck(connack) = packet else {
@@ -73,7 +83,7 @@ impl Machine {
             Stage::Disconnected => return Ok(()),
         }
         match packet {
-            Packet::Publish(publish) => self.handle_publish(&publish),
+            Packet::Publish(publish) => self.handle_publish(&publish, received),
             Packet::PubAck(id) => self.handle_puback(id, now)?,
             Packet::PubRec(id) => self.handle_pubrec(id, now)?,
             Packet::PubRel(id) => {
@@ -169,10 +179,10 @@ impl Machine {
         }
     }
 
-    fn handle_publish(&mut self, publish: &Publish<'_>) {
+    fn handle_publish(&mut self, publish: &Publish<'_>, received: Received<'_, '_>) {
         self.counters.received += 1;
         let (qos, id) = match publish.delivery {
-            Delivery::AtMostOnce => return self.deliver(publish, None),
+            Delivery::AtMostOnce => return self.deliver(publish, received, None),
             Delivery::AtLeastOnce { id, .. } => (AckedQoS::AtLeastOnce, id),
             Delivery::ExactlyOnce { id, .. } => (AckedQoS::ExactlyOnce, id),
         };
@@ -186,27 +196,32 @@ impl Machine {
                 }
             }
         }
-        self.deliver(publish, Some((qos, id)));
+        self.deliver(publish, received, Some((qos, id)));
     }
 
-    fn deliver(&mut self, publish: &Publish<'_>, acked: Option<(AckedQoS, PacketId)>) {
+    fn deliver(
+        &mut self,
+        publish: &Publish<'_>,
+        received: Received<'_, '_>,
+        acked: Option<(AckedQoS, PacketId)>,
+    ) {
         let mut route = std::mem::take(&mut self.route);
         self.subscriptions.route(publish.topic, &mut route);
         let routes = &route.streams;
         let waiting = routes.iter().filter(|stream| stream.takes).count();
         // Acknowledged also when nobody wants it [MQTT-4.5.0-2].
         let number = acked.map(|(qos, id)| self.ledger.receive(id, qos, waiting as u32));
-        if routes.is_empty() {
+        if let Some((last, others)) = routes.split_last()
+            && let Some(message) = received.keep(publish)
+        {
+            let mut deliver = |stream: &Stream, message| {
+                let number = number.filter(|_| stream.takes);
+                self.events.push_back(Event::Deliver { stream: stream.id, message, number });
+            };
+            others.iter().for_each(|stream| deliver(stream, message.clone()));
+            deliver(last, message);
+        } else {
             self.counters.unrouted += 1;
-        } else if let Ok(message) = PublishBuf::new(publish) {
-            for stream in routes {
-                self.events.push_back(Event::Deliver {
-                    stream: stream.id,
-                    message: message.clone(),
-                    qos: publish.qos(),
-                    number: number.filter(|_| stream.takes),
-                });
-            }
         }
         self.route = route;
     }
@@ -261,5 +276,49 @@ impl Machine {
         if self.stage != Stage::Closing {
             self.control.extend_from_slice(&ack.to_bytes());
         }
+    }
+}
+
+/// Messages that came together are kept together: one allocation for up to so many bytes. A message
+/// that the application keeps holds this much with it; of more, the gain is small.
+const BLOCK: usize = 4 << 10;
+
+/// Bytes that were received together.
+struct Batch<'a> {
+    bytes: &'a [u8],
+    /// A copy of some of them, from this place on, that messages are slices of.
+    block: (usize, Bytes),
+}
+
+/// Where a packet is in a batch.
+struct Received<'a, 'b> {
+    batch: &'b mut Batch<'a>,
+    at: usize,
+    len: usize,
+}
+
+impl Received<'_, '_> {
+    /// The message for the application. `None` if it is too long to be one, which no limit for
+    /// incoming packets allows.
+    fn keep(self, publish: &Publish<'_>) -> Option<PublishBuf> {
+        let frame = self.batch.share(self.at, self.len);
+        PublishBuf::from_frame(frame, publish).or_else(|| PublishBuf::new(publish).ok())
+    }
+}
+
+impl Batch<'_> {
+    /// `len` bytes at `at`, behind all that was asked for before.
+    fn share(&mut self, at: usize, len: usize) -> Bytes {
+        let (start, block) = &mut self.block;
+        if at + len > *start + block.len() {
+            let rest = self.bytes.get(at..).unwrap_or_default();
+            let size = len.max(BLOCK).min(rest.len());
+            *block = Bytes::copy_from_slice(rest.get(..size).unwrap_or_default());
+        } else {
+            block.advance(at - *start);
+        }
+        *start = at + len;
+        // The last one takes the block itself: a message that comes alone is one allocation.
+        block.split_to(len)
     }
 }

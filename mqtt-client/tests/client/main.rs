@@ -12,3 +12,4 @@ mod support;
 #[cfg(all(feature = "tls", feature = "websocket", unix))]
 mod transports;
 mod with_broker;
+mod writes;
