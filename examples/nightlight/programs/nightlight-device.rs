@@ -1,6 +1,6 @@
 //! The nightlight's device: a light sensor and an LED at a broker.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use mqtt_nightlight::lesson::THRESHOLD;
 use mqtt_nightlight::life::{Life, LifeError, Policy, Setup};
 use mqtt_nightlight::pace::Pace;
 use mqtt_nightlight::rule::Rule;
+use mqtt_nightlight::screen::{Panel, Screen};
 use mqtt_nightlight::sensor::SensorChoice;
 
 /// A nightlight: sends what its light sensor says to ID/telemetry, and switches its LED as
@@ -128,6 +129,10 @@ async fn run(options: &Options) -> Result<(), LifeError> {
     let end = connection::end_signal()?;
     let Some(count) = options.devices else {
         let life = Life::begin(options.setup(&options.id, 0.0)?)?;
+        if options.has_screen() {
+            let panel = Panel::new(options.led != LedChoice::None);
+            return life.run(&mut Screen::open(panel)?, end).await;
+        }
         return life.run(&mut Console::new(), end).await;
     };
     let end = end.shared();
@@ -143,6 +148,12 @@ async fn run(options: &Options) -> Result<(), LifeError> {
 }
 
 impl Options {
+    /// Whether there is a terminal to draw in. One that lines are typed in is not drawn over.
+    fn has_screen(&self) -> bool {
+        let is_typed = self.sensor == SensorChoice::Stdin && io::stdin().is_terminal();
+        io::stdout().is_terminal() && !self.headless && !is_typed
+    }
+
     /// The setup of one device, which sends first after this part of its interval.
     fn setup(&self, id: &str, phase: f64) -> io::Result<Setup> {
         let pace = match self.on_change {

@@ -100,7 +100,7 @@ impl Link {
             Self::Connected => "connected".into(),
             Self::Waiting { until, cause } => {
                 let seconds = until.saturating_duration_since(now).as_secs_f64();
-                format!("{cause}, retry in {seconds:.1} s")
+                format!("retry in {seconds:.1} s: {cause}")
             }
             Self::Stopped(Some(cause)) => format!("ended: {cause}"),
             Self::Stopped(None) => "ended".to_owned(),

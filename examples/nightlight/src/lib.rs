@@ -8,7 +8,7 @@
 //! - [`sensor`], [`led`]: what the device reads and switches, as traits.
 //! - [`rule`]: when it is dark. [`pace`]: when a reading is sent.
 //! - [`device`]: what a device knows and does, without network and clock; [`life`] gives it both.
-//! - [`console`]: what a device prints.
+//! - [`console`]: what a device prints. [`screen`]: how it is drawn in a terminal.
 //! - [`server`]: the server, with [`aggregate`] for decisions about many devices.
 //! - [`connection`]: the options and words about the broker that all programs have.
 
@@ -23,5 +23,6 @@ pub mod lesson;
 pub mod life;
 pub mod pace;
 pub mod rule;
+pub mod screen;
 pub mod sensor;
 pub mod server;

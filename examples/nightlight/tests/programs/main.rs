@@ -20,3 +20,4 @@ mod outages;
 mod program;
 mod room;
 mod server;
+mod terminal;
