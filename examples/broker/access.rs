@@ -17,9 +17,12 @@ use tracing::{debug, info, warn};
 use crate::acl::{self, Who};
 use crate::config::{Address, Config};
 use crate::log::{SUBSCRIBE, UNSUBSCRIBE};
+use crate::memory::{Heap, Memory};
+use crate::sys::Extra;
 
 mod hashing;
 mod rules;
+mod sources;
 
 pub use rules::AccessError;
 
@@ -27,6 +30,7 @@ pub(crate) use rules::AUTO_ID_PREFIX;
 
 use hashing::Hashing;
 use rules::{ListenerRules, Proof, Rules};
+use sources::Sources;
 
 /// The broker's hooks: the rules of its listeners, and its log. A handle; clones are the same.
 #[derive(Clone)]
@@ -42,6 +46,9 @@ struct Shared {
     addresses: Vec<Address>,
     /// Rules about deliveries cost something with every message, so the core asks once for them.
     delivery_rules: bool,
+    /// Who has published what is retained.
+    sources: Sources,
+    memory: Memory,
     /// CONNECT packets so far.
     connects: AtomicU64,
     /// For closing connections. Set once the broker exists, which needs its hooks first.
@@ -49,17 +56,20 @@ struct Shared {
 }
 
 impl Access {
-    /// Reads the rules of a configuration, with all files that it names.
+    /// Reads the rules of a configuration, with all files that it names. `heap` is what its limit of
+    /// memory is about.
     ///
     /// # Errors
     /// For the first file that cannot be used.
-    pub fn new(config: &Config) -> Result<Self, AccessError> {
+    pub fn new(config: &Config, heap: Heap) -> Result<Self, AccessError> {
         let rules = Rules::read(config)?;
         let shared = Shared {
             addresses: config.listeners.iter().map(|listener| listener.address.clone()).collect(),
             delivery_rules: rules.listeners.iter().any(|listener| listener.acl.is_some()),
             rules: RwLock::new(Arc::new(rules)),
             hashing: Hashing::new(),
+            sources: Sources::default(),
+            memory: Memory::new(heap),
             connects: AtomicU64::new(0),
             broker: OnceLock::new(),
         };
@@ -75,6 +85,26 @@ impl Access {
     /// CONNECT packets so far.
     pub fn connects(&self) -> u64 {
         self.shared.connects.load(Ordering::Relaxed)
+    }
+
+    /// Bytes on the heap.
+    pub fn memory_in_use(&self) -> usize {
+        self.shared.memory.in_use()
+    }
+
+    /// Bytes on the heap from which on nothing more is taken.
+    pub fn max_memory(&self) -> usize {
+        self.rules().max_memory
+    }
+
+    /// What is known here for `$SYS`.
+    pub(crate) fn extra(&self) -> Extra {
+        Extra { connects: self.connects(), heap: self.memory_in_use() as u64 }
+    }
+
+    /// Whether nothing more can be taken until clients have taken what is there.
+    pub fn memory_is_full(&self) -> bool {
+        self.shared.memory.is_over(self.rules().max_memory)
     }
 
     /// Reads the rules anew. They count for what clients do next; connected clients stay, but for
@@ -165,6 +195,9 @@ impl Hooks for Access {
 
     fn authenticate(&self, login: &Login) -> Authentication {
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
+        if self.memory_is_full() {
+            return refuse(&login.client, ConnectReturnCode::ServerUnavailable).into();
+        }
         let rules = self.rules();
         match Self::first_look(&rules, login) {
             Ok(First::Accept) => accept(&rules, &login.client, login).into(),
@@ -195,9 +228,17 @@ impl Hooks for Access {
             info!("client {} is closed: its QoS or RETAIN is not possible here", client.client_id);
             return Permission::Disconnect;
         }
+        if self.shared.memory.is_over(rules.max_memory) {
+            // Not acknowledged, so that it comes again.
+            info!("client {} is closed: there is no memory for its message", client.client_id);
+            return Permission::Disconnect;
+        }
         let topic = publish.topic.as_str();
         let allowed = rules.payload_fits(publish.payload)
             && listener.allows(who(client), acl::Access::Write, topic);
+        if allowed && publish.retain && self.shared.delivery_rules {
+            self.shared.sources.note(client, publish);
+        }
         allowed.into()
     }
 
@@ -223,11 +264,16 @@ impl Hooks for Access {
         }
     }
 
-    fn authorize_delivery(&self, receiver: &Client, topic: TopicName<'_>, _retained: bool) -> bool {
+    fn authorize_delivery(&self, receiver: &Client, topic: TopicName<'_>, retained: bool) -> bool {
         let rules = self.rules();
-        rules.listeners.get(receiver.peer.listener).is_some_and(|listener| {
-            listener.allows(who(receiver), acl::Access::Read, topic.as_str())
-        })
+        let topic = topic.as_str();
+        let allows = |listener: usize, who: Who<'_>, access| {
+            rules.listeners.get(listener).is_some_and(|rules| rules.allows(who, access, topic))
+        };
+        let may_be_there = |listener, source: Who<'_>| allows(listener, source, acl::Access::Write);
+        allows(receiver.peer.listener, who(receiver), acl::Access::Read)
+            && (!(retained && rules.check_retain_source)
+                || self.shared.sources.ask(topic, may_be_there))
     }
 
     fn connected(&self, client: &Client, session_present: bool) {
@@ -261,6 +307,9 @@ impl Hooks for Access {
     }
 
     fn dropped(&self, receiver: Option<&str>, topic: TopicName<'_>, reason: DropReason) {
+        if reason == DropReason::RetainedFull {
+            self.shared.sources.forget(topic.as_str());
+        }
         let receiver = receiver.unwrap_or("all");
         debug!("a message to {topic} was dropped for {receiver}: {reason:?}");
     }

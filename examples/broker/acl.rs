@@ -1,10 +1,10 @@
 //! ACL files: which topics a client may read and write.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use crate::config::Position;
+use crate::lines;
 
 mod rule;
 
@@ -19,6 +19,45 @@ pub struct Acl {
     users: HashMap<String, Vec<Rule>>,
     /// The `pattern` lines: for all clients.
     patterns: Vec<Rule>,
+}
+
+/// The rules as far as they are read.
+#[derive(Default)]
+struct Reader {
+    acl: Acl,
+    /// Whose block it is.
+    user: Option<String>,
+}
+
+impl Reader {
+    fn take(&mut self, line: &str) -> Result<(), Reason> {
+        let (word, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+        let rest = rest.trim();
+        let acl = &mut self.acl;
+        match word {
+            "user" if rest.is_empty() => return Err(Reason::NoName),
+            "user" => {
+                acl.users.entry(rest.to_owned()).or_default();
+                self.user = Some(rest.to_owned());
+            }
+            "topic" => {
+                let rule = Rule::topic(rest)?;
+                match &self.user {
+                    Some(name) => acl.users.entry(name.clone()).or_default().push(rule),
+                    None => acl.anonymous.push(rule),
+                }
+            }
+            "pattern" => acl.patterns.push(Rule::pattern(rest)?),
+            _ => return Err(Reason::UnknownWord),
+        }
+        Ok(())
+    }
+}
+
+impl From<(Position, Reason)> for AclError {
+    fn from((position, reason): (Position, Reason)) -> Self {
+        Self { position, reason }
+    }
 }
 
 /// A client as rules see it.
@@ -67,13 +106,9 @@ impl Acl {
     /// # Errors
     /// When it cannot be read, and for the first line that is not right.
     pub fn read(file: &Path) -> Result<Self, AclError> {
-        match std::fs::read_to_string(file) {
-            Ok(text) => Self::parse(file, &text),
-            Err(error) => Err(AclError {
-                position: Position { file: Arc::new(file.to_owned()), line: 0 },
-                reason: error.into(),
-            }),
-        }
+        let mut acl = Reader::default();
+        lines::read(file, |line| acl.take(line)).map_err(AclError::from)?;
+        Ok(acl.acl)
     }
 
     /// As [`Acl::read`] with the text at hand. `file` is for errors only.
@@ -81,42 +116,9 @@ impl Acl {
     /// # Errors
     /// As [`Acl::read`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, AclError> {
-        let file: Arc<PathBuf> = Arc::new(file.to_owned());
-        let mut acl = Self::default();
-        let mut user = None;
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            acl.apply(line, &mut user).map_err(|reason| AclError {
-                position: Position { file: Arc::clone(&file), line: number + 1 },
-                reason,
-            })?;
-        }
-        Ok(acl)
-    }
-
-    fn apply(&mut self, line: &str, user: &mut Option<String>) -> Result<(), Reason> {
-        let (word, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-        let rest = rest.trim();
-        match word {
-            "user" if rest.is_empty() => return Err(Reason::NoName),
-            "user" => {
-                self.users.entry(rest.to_owned()).or_default();
-                *user = Some(rest.to_owned());
-            }
-            "topic" => {
-                let rule = Rule::topic(rest)?;
-                match user {
-                    Some(name) => self.users.entry(name.clone()).or_default().push(rule),
-                    None => self.anonymous.push(rule),
-                }
-            }
-            "pattern" => self.patterns.push(Rule::pattern(rest)?),
-            _ => return Err(Reason::UnknownWord),
-        }
-        Ok(())
+        let mut acl = Reader::default();
+        lines::parse(file, text, |line| acl.take(line)).map_err(AclError::from)?;
+        Ok(acl.acl)
     }
 
     /// True when `who` may do this with a topic name. A rule that denies wins over all that grant.

@@ -4,9 +4,11 @@
 //! file. Every listener of a `Config` carries its own complete [`Policy`], so nothing that decides
 //! who may connect is looked up by chance in a global default.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 mod error;
@@ -14,16 +16,23 @@ mod lines;
 mod listener;
 mod logging;
 mod messages;
+mod options;
 mod security;
 
 pub use error::{ConfigError, Position, Reason};
 pub use listener::{Address, IpVersion, Listener, Protocol, Tls, TlsVersion, UserName, Versions};
 pub use logging::{LogDestination, LogTypes, Logging};
-pub use messages::Messages;
+pub use messages::{Limit, Messages};
+pub use options::OPTIONS;
 pub use security::Policy;
 
 use lines::{Line, read_lines};
 use security::Security;
+
+/// New connections a second from one address. A house behind one address comes back after a power
+/// cut within seconds, since ten seconds' worth may come at once; a flood takes a twentieth of what
+/// the usual 10,000 descriptors would hold until their CONNECT is due.
+const DEFAULT_CONNECT_RATE: u32 = 50;
 
 /// The port of MQTT without TLS.
 pub const DEFAULT_PORT: u16 = 1883;
@@ -37,6 +46,9 @@ pub struct Config {
     pub messages: Messages,
     /// The most clients at once on all listeners together (`global_max_connections`).
     pub max_connections: Option<usize>,
+    /// New connections a second from one address (`max_connect_rate`, 50, which Mosquitto does not
+    /// have); `None` for any number.
+    pub max_connect_rate: Option<u32>,
     /// Client ids must begin with this (`clientid_prefixes`).
     pub client_id_prefix: Option<String>,
     /// Sends small packets at once (`set_tcp_nodelay`). Mosquitto's default is not to; ours is to.
@@ -78,6 +90,38 @@ impl Config {
         builder.finish(file, port)
     }
 
+    /// What a configuration that is read while the broker runs has otherwise, and what counts from the
+    /// next start only.
+    pub fn waits_for_restart(&self, new: &Self) -> Vec<&'static str> {
+        let mut listeners = self.listeners.clone();
+        for (old, new) in listeners.iter_mut().zip(&new.listeners) {
+            // What rules are about counts at once.
+            old.policy.clone_from(&new.policy);
+            (old.max_qos, old.versions) = (new.max_qos, new.versions);
+            old.user_name_as_client_id = new.user_name_as_client_id;
+        }
+        let messages = Messages {
+            max_payload: new.messages.max_payload,
+            retain: new.messages.retain,
+            check_retain_source: new.messages.check_retain_source,
+            max_memory: new.messages.max_memory,
+            ..self.messages.clone()
+        };
+        let limits = (&messages, self.max_connections, self.max_connect_rate, self.tcp_nodelay);
+        let new_limits =
+            (&new.messages, new.max_connections, new.max_connect_rate, new.tcp_nodelay);
+        let differences = [
+            ("listeners", listeners != new.listeners),
+            ("limits of messages and connections", limits != new_limits),
+            ("persistence", self.persistence != new.persistence),
+            ("sys_interval", self.sys_interval != new.sys_interval),
+            ("metrics_listener", self.metrics != new.metrics),
+            ("pid_file", self.pid_file != new.pid_file),
+            ("user", self.user != new.user),
+        ];
+        differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
     /// Who may connect, in a word for the log.
     pub fn who_may_connect(&self) -> &'static str {
         let anonymous = |listener: &Listener| listener.policy.allow_anonymous;
@@ -107,11 +151,14 @@ struct Builder {
     /// The listener that options before the first `listener` line are about.
     default_listener: listener::Draft,
     listeners: Vec<listener::Draft>,
+    /// The last listener of each file so far.
+    listener_of_file: HashMap<Arc<PathBuf>, usize>,
     per_listener_settings: bool,
     security: Security,
     security_was_set: bool,
     messages: Messages,
     max_connections: Option<usize>,
+    max_connect_rate: u32,
     client_id_prefix: Option<String>,
     tcp_nodelay: bool,
     persistence: bool,
@@ -130,11 +177,13 @@ impl Default for Builder {
         Self {
             default_listener: listener::Draft::default(),
             listeners: Vec::new(),
+            listener_of_file: HashMap::new(),
             per_listener_settings: false,
             security: Security::default(),
             security_was_set: false,
             messages: Messages::default(),
             max_connections: None,
+            max_connect_rate: DEFAULT_CONNECT_RATE,
             client_id_prefix: None,
             tcp_nodelay: true,
             persistence: false,
@@ -153,20 +202,28 @@ impl Default for Builder {
 
 impl Builder {
     fn apply(&mut self, line: &Line) -> Result<(), Reason> {
+        if !OPTIONS.contains(&line.option.as_str()) {
+            return Err(error::unknown(&line.option));
+        }
         if line.option == "listener" {
             self.listeners.push(listener::Draft::new(line)?);
+            let number = self.listeners.len() - 1;
+            self.listener_of_file.insert(Arc::clone(&line.position.file), number);
             return Ok(());
         }
         let known = self.apply_security(line)?
-            || self.listener().apply(line)?
+            || self.listener(line).apply(line)?
             || self.messages.apply(line)?
             || self.logging.apply(line)?
             || self.apply_global(line)?;
         if known { Ok(()) } else { Err(error::unknown(&line.option)) }
     }
 
-    fn listener(&mut self) -> &mut listener::Draft {
-        self.listeners.last_mut().unwrap_or(&mut self.default_listener)
+    /// The listener that a line is about: the one above it in the same file, as in Mosquitto.
+    fn listener(&mut self, line: &Line) -> &mut listener::Draft {
+        let number = self.listener_of_file.get(&line.position.file);
+        let listener = number.and_then(|number| self.listeners.get_mut(*number));
+        listener.unwrap_or(&mut self.default_listener)
     }
 
     /// The options that `per_listener_settings` moves from the file to its listeners.
@@ -180,7 +237,7 @@ impl Builder {
             return Ok(true);
         }
         let security = if self.per_listener_settings {
-            &mut self.listeners.last_mut().unwrap_or(&mut self.default_listener).security
+            &mut self.listener(line).security
         } else {
             &mut self.security
         };
@@ -192,6 +249,9 @@ impl Builder {
     fn apply_global(&mut self, line: &Line) -> Result<bool, Reason> {
         match line.option.as_str() {
             "global_max_connections" => self.max_connections = line.limit_or_minus_1()?,
+            "max_connect_rate" => {
+                self.max_connect_rate = line.number("connections a second, or 0 for any number")?;
+            }
             "clientid_prefixes" => line.set(&mut self.client_id_prefix, line.text()?)?,
             "set_tcp_nodelay" => self.tcp_nodelay = line.bool()?,
             "persistence" => self.persistence = line.bool()?,
@@ -204,12 +264,15 @@ impl Builder {
             // Ours is durable at every acknowledgement: there is nothing to do now and then.
             "autosave_interval" => drop(line.number::<u32>("seconds")?),
             "autosave_on_changes" => drop(line.bool()?),
+            // What TLS 1.2 and 1.3 of rustls offer has no such parameters.
+            "dhparamfile"
             // Mosquitto itself ignores these since 1.5.
-            "retry_interval"
+            | "retry_interval"
             | "store_clean_interval"
             | "websockets_log_level"
             | "websockets_headers_size"
             | "log_facility" => {
+                line.text()?;
                 self.warnings.push(format!("{}: {} has no effect", line.position, line.option));
             }
             _ => return Ok(false),
@@ -251,6 +314,7 @@ impl Builder {
             listeners,
             messages: self.messages,
             max_connections: self.max_connections,
+            max_connect_rate: (self.max_connect_rate > 0).then_some(self.max_connect_rate),
             client_id_prefix: self.client_id_prefix,
             tcp_nodelay: self.tcp_nodelay,
             persistence: self.persistence.then(|| location.join(file_name)),
@@ -266,16 +330,10 @@ impl Builder {
 
     /// What this broker reads and does not do yet. Who wrote it into a file counts on it.
     fn warn_about_what_is_not_there(&mut self) {
-        let messages = &self.messages;
-        let missing = [
-            (self.persistence, "persistence: sessions and retained messages are in memory only"),
-            (messages.upgrade_qos, "upgrade_outgoing_qos: deliveries have the lower QoS of both"),
-            (messages.duplicates, "allow_duplicate_messages: a message is delivered once"),
-            (messages.max_inflight_bytes.is_some(), "max_inflight_bytes has no effect"),
-            (messages.max_memory.is_some(), "memory_limit has no effect"),
-        ];
-        let missing = missing.into_iter().filter(|(is_set, _)| *is_set);
-        self.warnings.extend(missing.map(|(_, text)| text.to_owned()));
+        if self.persistence {
+            let text = "persistence: sessions and retained messages are in memory only";
+            self.warnings.push(text.to_owned());
+        }
     }
 
     /// `-p PORT` beside a file: a listener of the file at that port is meant, or the default listener
@@ -404,7 +462,7 @@ mod tests {
         assert_eq!(error("listener"), "mosquitto.conf:1: listener needs a value");
         assert!(error("listener 65536").contains("port"));
         assert!(error("listener 0").contains("path"));
-        assert!(error("mount_point home/").contains("mount points"));
+        assert!(error("mount_point home/#").contains("without wildcards"));
         assert!(error("max_qos 3").contains("0 to 2"));
         assert!(error("max_packet_size 19").contains("20"));
         assert!(error("password_file a\npassword_file b").contains("twice"));
@@ -415,6 +473,20 @@ mod tests {
                 .contains("cafile or capath")
         );
         assert!(error("listener 1\ntls_version tlsv1.1").contains("TLS 1.1"));
+    }
+
+    #[test]
+    fn what_cannot_change_while_the_broker_runs_is_known() {
+        let old = parse("listener 1883\nallow_anonymous true\nmax_queued_messages 5");
+        let differs = |text: &str| old.waits_for_restart(&parse(text));
+        let same = "listener 1883\nmax_queued_messages 5\npassword_file x\nmax_qos 1\n\
+                    message_size_limit 7\nmemory_limit 1\nlog_type all\nclientid_prefixes a";
+        assert!(differs(same).is_empty(), "{:?}", differs(same));
+        let limits = "limits of messages and connections";
+        assert_eq!(differs("listener 1884\nmax_queued_messages 5"), ["listeners"]);
+        assert_eq!(differs("listener 1883\nprotocol websockets"), ["listeners", limits]);
+        let text = "listener 1883\nmax_queued_messages 5\nsys_interval 1\nuser x\npid_file y";
+        assert_eq!(differs(text), ["sys_interval", "pid_file", "user"]);
     }
 
     #[test]
@@ -431,10 +503,21 @@ mod tests {
     fn what_is_not_there_yet_is_told() {
         assert!(parse("persistence false").warnings.is_empty());
         assert!(parse("persistence true").warnings[0].contains("in memory only"));
-        assert_eq!(
-            parse("retry_interval 20").warnings,
-            ["mosquitto.conf:1: retry_interval has no effect"]
-        );
+    }
+
+    #[test]
+    fn options_without_effect_are_told() {
+        for option in [
+            "dhparamfile",
+            "log_facility",
+            "retry_interval",
+            "store_clean_interval",
+            "websockets_headers_size",
+            "websockets_log_level",
+        ] {
+            let expected = format!("mosquitto.conf:1: {option} has no effect");
+            assert_eq!(parse(&format!("{option} 5")).warnings, [expected]);
+        }
     }
 
     #[test]
@@ -442,7 +525,8 @@ mod tests {
         assert_eq!(parse("persistence_location /var/lib/").persistence, None);
         let path = |text: &str| parse(&format!("persistence true\n{text}")).persistence;
         assert_eq!(path(""), Some(PathBuf::from("mosquitto.db")));
-        let text = "persistence_location /var/lib/mqtt/\npersistence_file x.db";
+        let text = "persistence_location /var/lib/mqtt/\npersistence_file x.db\n\
+                    autosave_interval 0\nautosave_on_changes true";
         assert_eq!(path(text), Some(PathBuf::from("/var/lib/mqtt/x.db")));
     }
 
@@ -467,6 +551,7 @@ protocol mqtt
 socket_domain ipv4
 max_connections 100
 global_max_connections 1000
+max_connect_rate 50
 accept_protocol_versions 3, 4
 set_tcp_nodelay true
 allow_anonymous false
@@ -498,6 +583,11 @@ autosave_interval 1800
 autosave_on_changes false
 sys_interval 10
 metrics_listener 9100 127.0.0.1
+log_facility 5
+retry_interval 20
+store_clean_interval 10
+websockets_log_level 0
+websockets_headers_size 1024
 log_dest stderr
 log_type all
 log_timestamp true
@@ -518,7 +608,9 @@ use_identity_as_username true
 tls_version tlsv1.2
 ciphers DEFAULT
 disable_client_cert_date_checks false
+ciphers_tls1.3 TLS_AES_128_GCM_SHA256
 dhparamfile dh.pem
+mount_point home/
 listener 8080 ::1
 protocol websockets
 websockets_origin https://example.com
@@ -543,13 +635,15 @@ use_subject_as_username true
 
     #[test]
     fn no_option_is_read_without_its_value() {
-        for line in ALL_OPTIONS.lines().filter(|line| !line.is_empty()) {
-            let option = line.split(' ').next().expect("a word");
-            assert_eq!(
-                error(option),
-                format!("mosquitto.conf:1: {option} needs a value"),
-                "of {line}"
-            );
+        let in_file = |option: &str| ALL_OPTIONS.lines().any(|line| line.starts_with(option));
+        for option in OPTIONS {
+            let expected = format!("mosquitto.conf:1: {option} needs a value");
+            // There is no file of which another could be a neighbour.
+            if *option != "include_dir" {
+                assert_eq!(error(option), expected);
+                assert!(in_file(option), "{option} is missing in the file with all of them");
+            }
         }
+        assert_eq!(error("Listener 1883"), "mosquitto.conf:1: unknown option Listener");
     }
 }

@@ -1,7 +1,8 @@
 //! The broker example, as modules that its tests reach.
 //!
 //! `main.rs` reads the command line, [`config`] the configuration file, [`server`] binds the
-//! [`listener`]s and serves until a signal comes. [`access`] decides who may connect and do what, with
+//! [`listener`]s and serves until a signal comes. [`doors`] keeps out what is too much, by its
+//! [`connect_rate`] and by the [`memory`] that is left. [`access`] decides who may connect and do what, with
 //! the files that [`password`] and [`acl`] read. [`tls`] and [`websocket`] are what MQTT comes in,
 //! [`sys`] and [`metrics`] what the broker tells about itself, [`log`], [`process`] and [`descriptors`]
 //! what ties it to the system.
@@ -9,9 +10,13 @@
 pub mod access;
 pub mod acl;
 pub mod config;
+pub mod connect_rate;
 pub mod descriptors;
+pub mod doors;
+mod lines;
 pub mod listener;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod password;
 pub mod process;

@@ -29,6 +29,16 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+impl Stream {
+    /// Where it comes from, as text for people.
+    pub fn peer(&self) -> String {
+        match self {
+            Self::Tcp(_, address) => address.to_string(),
+            Self::Unix(_) => "this machine".to_owned(),
+        }
+    }
+}
+
 /// The path of a Unix socket; dropping it removes the path.
 #[derive(Debug)]
 pub struct UnixPath(PathBuf);
@@ -65,15 +75,17 @@ pub async fn bind(listener: &Listener) -> Result<Vec<Socket>, BindError> {
 }
 
 impl Socket {
-    /// The next connection.
+    /// The next connection. Over TCP it sends small packets at once with `nodelay`.
     ///
     /// # Errors
     /// As the system's `accept`. The socket stays usable.
-    pub async fn accept(&self) -> io::Result<Stream> {
+    pub async fn accept(&self, nodelay: bool) -> io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => {
-                listener.accept().await.map(|(stream, peer)| Stream::Tcp(stream, peer))
-            }
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
+                // The peer may be gone already; reading will tell.
+                let _ = stream.set_nodelay(nodelay);
+                Stream::Tcp(stream, peer)
+            }),
             Self::Unix(listener, _) => {
                 listener.accept().await.map(|(stream, _)| Stream::Unix(stream))
             }
@@ -156,4 +168,25 @@ fn has_ipv6() -> bool {
 
 fn bind_error(address: &dyn Display, error: io::Error) -> BindError {
     BindError { address: address.to_string(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn set_tcp_nodelay_is_set_on_each_connection() {
+        for (text, expected) in
+            [("", true), ("set_tcp_nodelay true", true), ("set_tcp_nodelay false", false)]
+        {
+            let config = Config::parse(text).expect("a good file");
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("it is bound");
+            let _client = TcpStream::connect(address).await.expect("it listens");
+            let accepted = Socket::Tcp(listener).accept(config.tcp_nodelay).await;
+            let Ok(Stream::Tcp(stream, _)) = accepted else { panic!("{accepted:?}") };
+            assert_eq!(stream.nodelay().expect("it is known"), expected, "{text}");
+        }
+    }
 }

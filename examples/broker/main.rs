@@ -1,10 +1,12 @@
 //! A broker that is started where Mosquitto was started: `cargo run --release --example broker`.
 
+use std::alloc::System;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use cap::Cap;
 use clap::Parser;
 use mqtt_examples::config::{Address, Config, ConfigError, DEFAULT_PORT};
 use mqtt_examples::log::{Log, NOTICE};
@@ -12,6 +14,11 @@ use mqtt_examples::process::{self, PidFile, UserError};
 use mqtt_examples::server::{Reloader, Server, ServerError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
+
+/// Counts what is on the heap, for `memory_limit` and `$SYS`. The limit is not here: an allocation
+/// that fails would be the end.
+#[global_allocator]
+static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
 /// An MQTT 3.1.1 broker.
 ///
@@ -102,7 +109,7 @@ impl Arguments {
 async fn run(config: &Config, arguments: Arguments, log: Log) -> Result<(), StartError> {
     let end = end_signal()?;
     let hangup = signal(SignalKind::hangup())?;
-    let server = Server::start(config).await?;
+    let server = Server::start(config, || HEAP.allocated()).await?;
     let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose();
     let _pid_file = pid_file.map_err(|error| StartError::PidFile {
         file: config.pid_file.clone().unwrap_or_default(),
@@ -116,9 +123,10 @@ async fn run(config: &Config, arguments: Arguments, log: Log) -> Result<(), Star
     }
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     info!(target: NOTICE, "serving MQTT on {}, {}", server.places(), config.who_may_connect());
+    info!(target: NOTICE, "{}", server.limits());
     notify("READY=1");
     let topic = log.topic();
-    tokio::spawn(reload(hangup, arguments, server.reloader(), log));
+    tokio::spawn(reload(hangup, config.clone(), arguments, server.reloader(), log));
     server.run(topic, end).await;
     info!(target: NOTICE, "ended");
     Ok(())
@@ -145,23 +153,40 @@ fn end_signal() -> io::Result<impl Future<Output = ()>> {
 }
 
 /// Reads the configuration with all its files anew at each HUP, and opens log files anew. What cannot
-/// be read changes nothing.
-async fn reload(mut hangup: Signal, arguments: Arguments, reloader: Reloader, log: Log) {
+/// be read changes nothing. `first` is the configuration of the start.
+async fn reload(
+    mut hangup: Signal,
+    first: Config,
+    arguments: Arguments,
+    reloader: Reloader,
+    log: Log,
+) {
     while hangup.recv().await.is_some() {
         let Some(file) = &arguments.config else {
             info!(target: NOTICE, "HUP: there is no configuration file to read");
             continue;
         };
         match read_anew(&arguments, &reloader, &log) {
-            Ok(()) => info!(target: NOTICE, "HUP: {} is read anew", file.display()),
+            Ok(config) => {
+                let file = file.display();
+                info!(target: NOTICE, "HUP: {file}, its passwords, ACL and certificates count now");
+                let later = first.waits_for_restart(&config);
+                if !later.is_empty() {
+                    warn!("HUP: what {file} says of {} waits for a restart", later.join(", "));
+                }
+            }
             Err(error) => error!("HUP: nothing is changed, because of {error}"),
         }
     }
 }
 
-fn read_anew(arguments: &Arguments, reloader: &Reloader, log: &Log) -> Result<(), Box<dyn Error>> {
+fn read_anew(
+    arguments: &Arguments,
+    reloader: &Reloader,
+    log: &Log,
+) -> Result<Config, Box<dyn Error>> {
     let config = arguments.read_config()?;
     reloader.reload(&config)?;
     log.reload(&config.logging, arguments.verbose)?;
-    Ok(())
+    Ok(config)
 }

@@ -2,15 +2,20 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use mqtt_broker_core::{Broker, Stats};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::access::Access;
 use crate::sys::{self, Extra};
 use crate::websocket::{Wanted, read_request};
+
+/// Time for a request to come: meanwhile nobody else is answered.
+const REQUEST_TIME: Duration = Duration::from_secs(2);
 
 /// Answers to requests for figures, one at a time: whoever scrapes comes every few seconds.
 pub struct Metrics {
@@ -46,17 +51,16 @@ impl Metrics {
                 }
                 Err(error) => {
                     debug!("metrics: {error}");
-                    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                    tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }
         }
     }
 
     async fn answer(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        let (status, body) = match read_request(&mut stream).await? {
+        let (status, body) = match read_request(&mut stream, Instant::now() + REQUEST_TIME).await? {
             Ok(Wanted::File { path, .. }) if path == "/metrics" => {
-                let extra = Extra { connects: self.access.connects(), memory: sys::memory() };
-                ("200 OK", render(&self.broker.stats(), extra))
+                ("200 OK", render(&self.broker.stats(), self.access.extra()))
             }
             Ok(_) => ("404 Not Found", String::new()),
             Err(status) => (status, String::new()),
@@ -106,7 +110,8 @@ fn render(stats: &Stats, extra: Extra) -> String {
     for (name, help, value) in gauges {
         push(&mut text, name, help, "gauge", value);
     }
-    if let Some(memory) = extra.memory {
+    push(&mut text, "heap_bytes", "Memory in use.", "gauge", extra.heap);
+    if let Some(memory) = sys::resident() {
         push(&mut text, "resident_memory_bytes", "Memory of the process.", "gauge", memory);
     }
     text

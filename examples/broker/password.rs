@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use crate::config::Position;
+use crate::lines;
 
 mod edit;
 mod hash;
@@ -52,13 +52,9 @@ impl Passwords {
     /// # Errors
     /// When it cannot be read, and for the first line that is not right.
     pub fn read(file: &Path) -> Result<Self, PasswordFileError> {
-        match std::fs::read_to_string(file) {
-            Ok(text) => Self::parse(file, &text),
-            Err(error) => Err(PasswordFileError {
-                position: Position { file: Arc::new(file.to_owned()), line: 0 },
-                reason: error.into(),
-            }),
-        }
+        let mut passwords = Self::default();
+        lines::read(file, |line| passwords.take(line)).map_err(PasswordFileError::from)?;
+        Ok(passwords)
     }
 
     /// As [`Passwords::read`] with the text at hand. `file` is for errors only.
@@ -66,19 +62,24 @@ impl Passwords {
     /// # Errors
     /// As [`Passwords::read`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, PasswordFileError> {
-        let file: Arc<PathBuf> = Arc::new(file.to_owned());
-        let mut users = HashMap::new();
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            parse_line(line, &mut users).map_err(|reason| PasswordFileError {
-                position: Position { file: Arc::clone(&file), line: number + 1 },
-                reason,
-            })?;
+        let mut passwords = Self::default();
+        lines::parse(file, text, |line| passwords.take(line)).map_err(PasswordFileError::from)?;
+        Ok(passwords)
+    }
+
+    fn take(&mut self, line: &str) -> Result<(), Reason> {
+        let (name, hash) = line.split_once(':').ok_or(Reason::NoColon)?;
+        if name.is_empty() {
+            return Err(Reason::NoName);
         }
-        Ok(Self { users })
+        let hash = hash.parse().map_err(|error| Reason::Hash { name: name.to_owned(), error })?;
+        match self.users.entry(name.to_owned()) {
+            Entry::Occupied(entry) => Err(Reason::Twice(entry.key().clone())),
+            Entry::Vacant(entry) => {
+                entry.insert(hash);
+                Ok(())
+            }
+        }
     }
 
     /// True when `password` is that of `name`.
@@ -109,18 +110,9 @@ impl Passwords {
     }
 }
 
-fn parse_line(line: &str, users: &mut HashMap<String, PasswordHash>) -> Result<(), Reason> {
-    let (name, hash) = line.split_once(':').ok_or(Reason::NoColon)?;
-    if name.is_empty() {
-        return Err(Reason::NoName);
-    }
-    let hash = hash.parse().map_err(|error| Reason::Hash { name: name.to_owned(), error })?;
-    match users.entry(name.to_owned()) {
-        Entry::Occupied(entry) => Err(Reason::Twice(entry.key().clone())),
-        Entry::Vacant(entry) => {
-            entry.insert(hash);
-            Ok(())
-        }
+impl From<(Position, Reason)> for PasswordFileError {
+    fn from((position, reason): (Position, Reason)) -> Self {
+        Self { position, reason }
     }
 }
 

@@ -4,21 +4,23 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mqtt_broker_core::{Broker, Message, PeerInfo, ServeError, serve_connection};
+use mqtt_broker_core::{Broker, Message, MountPoint, PeerInfo, ServeError, serve_connection};
 use mqtt_codec::{QoS, TopicName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::MissedTickBehavior;
-use tracing::{debug, warn};
+use tokio::time::{MissedTickBehavior, timeout_at};
+use tracing::{debug, info, warn};
 
 use crate::access::{AUTO_ID_PREFIX, Access, AccessError};
 use crate::config::{Config, Listener, Protocol};
 use crate::descriptors;
+use crate::doors::{Doors, Place};
 use crate::listener::{BindError, Socket, Stream, bind};
-use crate::log::TopicLog;
+use crate::log::{NOTICE, TopicLog};
+use crate::memory::Heap;
 use crate::metrics::Metrics;
-use crate::sys::{self, Sys};
+use crate::sys::Sys;
 use crate::tls::{TlsError, TlsServer};
 use crate::websocket::{self, Answer, Web, WebSocket};
 
@@ -37,9 +39,6 @@ const LOOK: Duration = Duration::from_millis(50);
 /// meanwhile give back what is missing.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
 
-/// Time for a TLS handshake, as for a CONNECT after it.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
 /// The largest packet that the protocol has, with its fixed header.
 const LARGEST_PACKET: usize = 268_435_455 + 5;
 
@@ -52,6 +51,7 @@ pub struct Server {
     metrics: Option<Metrics>,
     sys_interval: Option<Duration>,
     access: Access,
+    doors: Doors,
     sockets: Vec<(Socket, Arc<Rules>)>,
 }
 
@@ -82,6 +82,7 @@ struct Rules {
     number: usize,
     tcp_nodelay: bool,
     protocol: Protocol,
+    mount_point: Option<MountPoint>,
     tls: Option<TlsServer>,
     web: Web,
     /// The largest message of a WebSocket.
@@ -100,13 +101,14 @@ struct Life {
 }
 
 impl Server {
-    /// Reads the files that a configuration names and opens all its listeners.
+    /// Reads the files that a configuration names and opens all its listeners. `heap` is what
+    /// `memory_limit` is about.
     ///
     /// # Errors
     /// When a file cannot be used or a listener not be opened.
-    pub async fn start(config: &Config) -> Result<Self, ServerError> {
+    pub async fn start(config: &Config, heap: Heap) -> Result<Self, ServerError> {
         let descriptors = descriptors::raise_limit();
-        let access = Access::new(config)?;
+        let access = Access::new(config, heap)?;
         let broker = Broker::new(limits(config, descriptors), access.clone());
         access.attach(&broker);
         let mut sockets = Vec::new();
@@ -123,13 +125,28 @@ impl Server {
             }
             None => None,
         };
-        Ok(Self { broker, metrics, sys_interval: config.sys_interval, access, sockets })
+        let doors = Doors::new(config, broker.config().max_connections, access.clone());
+        Ok(Self { broker, metrics, sys_interval: config.sys_interval, access, doors, sockets })
     }
 
     /// Where it listens, as text for people.
     pub fn places(&self) -> String {
         let places: Vec<_> = self.sockets.iter().map(|(socket, _)| socket.place()).collect();
         places.join(", ")
+    }
+
+    /// What it speaks and how much it takes, as text for people.
+    pub fn limits(&self) -> String {
+        let limits = self.broker.config();
+        let memory = match self.access.max_memory() {
+            usize::MAX => "all memory".to_owned(),
+            bytes => format!("{} MiB of memory", bytes >> 20),
+        };
+        format!(
+            "MQTT 3.1 and 3.1.1 in packets of up to {} bytes, at most {} connections and {memory}, \
+             sessions and retained messages in memory only",
+            limits.max_packet, limits.max_connections
+        )
     }
 
     /// What can be read anew while the server runs.
@@ -144,8 +161,10 @@ impl Server {
         let (tell, ending) = watch::channel(false);
         let (open, closed) = mpsc::channel(1);
         let life = Life { ending, _open: open };
+        let doors = Arc::new(self.doors);
         for (socket, rules) in self.sockets {
-            tokio::spawn(accept_loop(self.broker.clone(), socket, rules, life.clone()));
+            let (broker, doors) = (self.broker.clone(), Arc::clone(&doors));
+            tokio::spawn(accept_loop(broker, doors, socket, rules, life.clone()));
         }
         drop(life);
         if let Some(metrics) = self.metrics {
@@ -191,6 +210,7 @@ impl Rules {
             number,
             tcp_nodelay: config.tcp_nodelay,
             protocol: listener.protocol,
+            mount_point: listener.mount_point.clone(),
             tls: listener.tls.as_ref().map(TlsServer::read).transpose()?,
             web: Web { origins: listener.origins.clone(), http_dir: listener.http_dir.clone() },
             max_message: config.messages.max_packet.unwrap_or(LARGEST_PACKET),
@@ -199,17 +219,29 @@ impl Rules {
     }
 }
 
-async fn accept_loop(broker: Broker, socket: Socket, rules: Arc<Rules>, mut life: Life) {
+async fn accept_loop(
+    broker: Broker,
+    doors: Arc<Doors>,
+    socket: Socket,
+    rules: Arc<Rules>,
+    mut life: Life,
+) {
     let mut exhausted = false;
     loop {
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+            accepted = socket.accept(rules.tcp_nodelay) => accepted,
             _ = life.ending.wait_for(|ending| *ending) => return,
         };
         match accepted {
             Ok(stream) => {
+                if exhausted {
+                    info!(target: NOTICE, "{} accepts connections again", socket.place());
+                }
                 exhausted = false;
-                tokio::spawn(connection(broker.clone(), stream, Arc::clone(&rules), life.clone()));
+                if let Some(place) = doors.admit(&stream) {
+                    let (broker, rules) = (broker.clone(), Arc::clone(&rules));
+                    tokio::spawn(connection(broker, stream, rules, place, life.clone()));
+                }
             }
             Err(error) if descriptors::are_exhausted(&error) => {
                 // Once, not each time: the log would be flooded as well.
@@ -225,19 +257,19 @@ async fn accept_loop(broker: Broker, socket: Socket, rules: Arc<Rules>, mut life
     }
 }
 
-async fn connection(broker: Broker, stream: Stream, rules: Arc<Rules>, _life: Life) {
+async fn connection(broker: Broker, stream: Stream, rules: Arc<Rules>, _place: Place, _life: Life) {
     let place = rules.places.clone().map(Semaphore::try_acquire_owned).transpose();
-    let Ok(_place) = place else {
+    let Ok(_place_of_listener) = place else {
         debug!("all connections of listener {} are taken", rules.number);
         return;
     };
     let mut peer = PeerInfo::default();
     peer.listener = rules.number;
+    peer.mount_point.clone_from(&rules.mount_point);
+    peer.opened = Some(Instant::now());
     let result = match stream {
         Stream::Tcp(stream, address) => {
             peer.address = Some(address);
-            // The socket may be closed already; reading will tell.
-            let _ = stream.set_nodelay(rules.tcp_nodelay);
             match &rules.tls {
                 // Boxed, because every connection's task has room for the largest of its states.
                 Some(tls) => Box::pin(serve_tls(&broker, stream, tls, peer, &rules)).await,
@@ -263,7 +295,7 @@ async fn serve_tls(
     rules: &Rules,
 ) -> Result<(), ServeError> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time");
-    let handshake = tokio::time::timeout(HANDSHAKE, tls.accept(stream));
+    let handshake = timeout_at(deadline(broker, &peer), tls.accept(stream));
     let stream = handshake.await.map_err(late)??;
     peer.identity = tls.identity(&stream)?;
     serve(broker, stream, peer, rules).await
@@ -295,13 +327,19 @@ async fn serve_web<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    match websocket::answer(&mut stream, &rules.web).await? {
+    match websocket::answer(&mut stream, &rules.web, deadline(broker, &peer)).await? {
         Answer::Over => Ok(()),
         Answer::WebSocket(read) => {
             let socket = WebSocket::new(stream, read, rules.max_message).await;
             serve_connection(broker, socket, peer).await.map(drop)
         }
     }
+}
+
+/// When a client has to be admitted: handshakes come before its CONNECT, and are in the same time.
+fn deadline(broker: &Broker, peer: &PeerInfo) -> tokio::time::Instant {
+    let opened = peer.opened.unwrap_or_else(Instant::now);
+    (opened + broker.config().connect_timeout).into()
 }
 
 /// Closes all connections and waits for them. Each holds a sender of `closed`, which ends with the
@@ -344,8 +382,7 @@ async fn publish_sys(broker: &Broker, access: &Access, interval: Option<Duration
     let mut sys = Sys::new(Instant::now());
     loop {
         ticks.tick().await;
-        let extra = sys::Extra { connects: access.connects(), memory: sys::memory() };
-        for (topic, value) in sys.update(&broker.stats(), extra, Instant::now()) {
+        for (topic, value) in sys.update(&broker.stats(), access.extra(), Instant::now()) {
             retain(broker, &topic, &value);
         }
     }
@@ -379,13 +416,29 @@ fn limits(config: &Config, descriptors: usize) -> mqtt_broker_core::Config {
     limits.max_inflight = messages
         .max_inflight
         .map_or(u16::MAX, |messages| u16::try_from(messages).unwrap_or(u16::MAX));
+    limits.max_inflight_bytes = messages.max_inflight_bytes.unwrap_or(usize::MAX);
     limits.max_queued_messages = messages.max_queued.unwrap_or(usize::MAX);
     limits.max_queued_bytes = messages.max_queued_bytes.unwrap_or(usize::MAX);
     limits.queue_qos0 = messages.queue_qos_0;
+    limits.upgrade_qos = messages.upgrade_qos;
+    limits.deliver_overlaps = messages.duplicates;
     limits.max_keep_alive = messages.max_keep_alive.unwrap_or(u16::MAX);
     limits.session_expiry = messages.session_expiry;
     // What a listener says about empty client ids is a matter of its rules.
     limits.allow_empty_client_id = true;
     limits.auto_id_prefix = AUTO_ID_PREFIX.to_owned();
     limits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn persistent_client_expiration_is_how_long_the_core_keeps_a_session() {
+        let expiry =
+            |text: &str| limits(&Config::parse(text).expect("a good file"), 100).session_expiry;
+        assert_eq!(expiry("persistent_client_expiration 2h"), Some(Duration::from_secs(7200)));
+        assert_eq!(expiry(""), None, "as in Mosquitto, never");
+    }
 }

@@ -16,7 +16,7 @@ pub struct Sys {
     updated: Instant,
     published: HashMap<String, String>,
     loads: Vec<(&'static str, Load)>,
-    memory_maximum: u64,
+    heap_maximum: u64,
 }
 
 /// What the core's figures do not have.
@@ -24,8 +24,8 @@ pub struct Sys {
 pub struct Extra {
     /// CONNECT packets so far.
     pub connects: u64,
-    /// Memory of the process in bytes, where the system tells.
-    pub memory: Option<u64>,
+    /// Bytes on the heap.
+    pub heap: u64,
 }
 
 impl Sys {
@@ -36,7 +36,7 @@ impl Sys {
             updated: now,
             published: HashMap::new(),
             loads: LOADS.iter().map(|(name, _)| (*name, Load::default())).collect(),
-            memory_maximum: 0,
+            heap_maximum: 0,
         }
     }
 
@@ -54,7 +54,8 @@ impl Sys {
     fn values(&mut self, stats: &Stats, extra: Extra, now: Instant) -> Vec<(String, String)> {
         let uptime = now.saturating_duration_since(self.started).as_secs();
         let absent = stats.sessions.saturating_sub(stats.clients_connected);
-        let mut values = vec![
+        self.heap_maximum = self.heap_maximum.max(extra.heap);
+        vec![
             topic("version", concat!("mqtt-examples broker ", env!("CARGO_PKG_VERSION"))),
             topic("uptime", format!("{uptime} seconds")),
             topic("clients/total", stats.sessions.max(stats.clients_connected)),
@@ -80,13 +81,9 @@ impl Sys {
             topic("publish/messages/dropped", stats.publish_dropped),
             topic("publish/bytes/received", stats.publish_bytes_received),
             topic("publish/bytes/sent", stats.publish_bytes_sent),
-        ];
-        if let Some(memory) = extra.memory {
-            self.memory_maximum = self.memory_maximum.max(memory);
-            values.push(topic("heap/current", memory));
-            values.push(topic("heap/maximum", self.memory_maximum));
-        }
-        values
+            topic("heap/current", extra.heap),
+            topic("heap/maximum", self.heap_maximum),
+        ]
     }
 
     fn update_loads(
@@ -124,8 +121,8 @@ fn topic(name: &str, value: impl Display) -> (String, String) {
     (format!("$SYS/broker/{name}"), value.to_string())
 }
 
-/// The memory that this process has now, in bytes, where `/proc` tells.
-pub fn memory() -> Option<u64> {
+/// The memory that this process has of the machine now, in bytes, where `/proc` tells.
+pub(crate) fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -156,6 +153,6 @@ mod tests {
 
     #[test]
     fn the_memory_of_this_process_is_known() {
-        assert!(memory().is_none_or(|bytes| bytes > 100_000));
+        assert!(resident().is_none_or(|bytes| bytes > 100_000));
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config::{Tls, TlsVersion, UserName};
 
+mod ciphers;
 mod dates;
 mod identity;
 
@@ -118,7 +119,9 @@ fn server_config(options: &Tls) -> Result<ServerConfig, TlsError> {
     let chain = certificates(&options.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&options.key)
         .map_err(|error| TlsError::File { file: options.key.clone(), error })?;
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider =
+        CryptoProvider { cipher_suites: ciphers::suites(options), ..ring::default_provider() };
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(versions)
         .map_err(unusable)?;
     let builder = if options.require_certificate {

@@ -18,6 +18,9 @@ pub(super) struct Rules {
     pub(super) listeners: Vec<ListenerRules>,
     pub(super) log_connections: bool,
     pub(super) retain: bool,
+    pub(super) check_retain_source: bool,
+    /// Bytes on the heap.
+    pub(super) max_memory: usize,
     max_payload: Option<usize>,
     client_id_prefix: Option<String>,
 }
@@ -103,6 +106,8 @@ impl Rules {
             listeners: config.listeners.iter().map(rules).collect(),
             log_connections: config.logging.connections,
             retain: config.messages.retain,
+            check_retain_source: config.messages.check_retain_source,
+            max_memory: config.messages.max_memory.bytes(),
             max_payload: config.messages.max_payload,
             client_id_prefix: config.client_id_prefix.clone(),
         })

@@ -136,8 +136,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("auth_*", "plugins"),
     ("global_plugin", "plugins"),
     ("plugin*", "plugins"),
-    // Ignoring it would let clients into topics that it keeps apart.
-    ("mount_point", "mount points"),
     ("psk_*", "TLS with pre-shared keys"),
     ("tls_engine*", "hardware keys"),
     ("tls_keyform", "hardware keys"),

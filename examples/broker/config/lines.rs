@@ -3,6 +3,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::error::{ConfigError, Position, Reason};
+use crate::lines::numbered;
 
 /// One `option value` of a file.
 pub(super) struct Line {
@@ -34,20 +35,15 @@ pub(super) fn read_lines(file: &Path) -> Result<Vec<Line>, ConfigError> {
 /// The lines of a text that hold an option.
 pub(super) fn split(file: &Path, text: &str) -> Vec<Line> {
     let file = Arc::new(file.to_owned());
-    let mut lines = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (option, value) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-        lines.push(Line {
-            position: Position { file: Arc::clone(&file), line: number + 1 },
+    let line = |(line, text): (usize, &str)| {
+        let (option, value) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+        Line {
+            position: Position { file: Arc::clone(&file), line },
             option: option.to_owned(),
             value: value.trim().to_owned(),
-        });
-    }
-    lines
+        }
+    };
+    numbered(text).map(line).collect()
 }
 
 fn read(file: &Path) -> Result<String, ConfigError> {
@@ -56,7 +52,8 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// The files of an `include_dir`: those that end in `.conf`, capital letters first as in the C locale.
+/// The files of an `include_dir`: those that end in `.conf`, in the order of the alphabet. Capital
+/// letters stand before their small ones: `A.conf`, `a.conf`, `B.conf`.
 fn included(line: &Line) -> Result<Vec<PathBuf>, Reason> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(line.path()?)? {
@@ -65,7 +62,7 @@ fn included(line: &Line) -> Result<Vec<PathBuf>, Reason> {
             files.push(path);
         }
     }
-    files.sort_unstable();
+    files.sort_by_cached_key(|file| (file.to_string_lossy().to_lowercase(), file.clone()));
     Ok(files)
 }
 
@@ -127,5 +124,25 @@ impl Line {
 
     pub(super) fn invalid(&self, expected: &'static str) -> Reason {
         Reason::Invalid { option: self.option.clone(), value: self.value.clone(), expected }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn included_files_have_the_order_of_the_manual() {
+        let folder = std::env::temp_dir().join(format!("include-order-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder can be made");
+        let names = ["00.conf", "01.conf", "A.conf", "a.conf", "B.conf", "b.conf"];
+        for name in names.iter().rev() {
+            std::fs::write(folder.join(name), "").expect("it can be written");
+        }
+        let text = format!("include_dir {}", folder.display());
+        let line = &split(Path::new("f"), &text)[0];
+        let files = included(line).expect("the folder can be read");
+        assert_eq!(files, names.map(|name| folder.join(name)));
+        let _ = std::fs::remove_dir_all(folder);
     }
 }

@@ -2,6 +2,8 @@ use std::fmt;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
+use mqtt_broker_core::MountPoint;
+
 use super::DEFAULT_PORT;
 use super::error::{Position, Reason};
 use super::lines::Line;
@@ -28,6 +30,8 @@ pub struct Listener {
     pub origins: Vec<String>,
     /// A folder whose files are served over HTTP (`http_dir`).
     pub http_dir: Option<PathBuf>,
+    /// What stands before all topics of its clients, unseen by them (`mount_point`).
+    pub mount_point: Option<MountPoint>,
     /// TLS, if the listener has a certificate.
     pub tls: Option<Tls>,
     /// Who may connect.
@@ -115,6 +119,10 @@ pub struct Tls {
     pub user_name: UserName,
     /// The lowest version that is spoken.
     pub minimum: TlsVersion,
+    /// The cipher suites of TLS 1.2 by their names in OpenSSL (`ciphers`).
+    pub ciphers: Option<String>,
+    /// Those of TLS 1.3 (`ciphers_tls1.3`).
+    pub ciphers_1_3: Option<String>,
     /// Client certificates count before and after their time (`disable_client_cert_date_checks`).
     pub ignore_dates: bool,
 }
@@ -161,6 +169,7 @@ pub(super) struct Draft {
     allow_anonymous: Option<bool>,
     origins: Vec<String>,
     http_dir: Option<PathBuf>,
+    mount_point: Option<MountPoint>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
     ca_file: Option<PathBuf>,
@@ -170,6 +179,8 @@ pub(super) struct Draft {
     common_name: bool,
     subject: bool,
     minimum: TlsVersion,
+    ciphers: Option<String>,
+    ciphers_1_3: Option<String>,
     ignore_dates: bool,
 }
 
@@ -234,6 +245,11 @@ impl Draft {
             "listener_allow_anonymous" => self.allow_anonymous = Some(line.bool()?),
             "websockets_origin" => self.origins.push(line.text()?),
             "http_dir" => line.set(&mut self.http_dir, line.path()?)?,
+            "mount_point" => {
+                let mount_point = MountPoint::new(&line.text()?);
+                let expected = "the beginning of a topic, without wildcards";
+                line.set(&mut self.mount_point, mount_point.map_err(|_| line.invalid(expected))?)?;
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -261,8 +277,8 @@ impl Draft {
                     _ => return Err(line.invalid("tlsv1.2 or tlsv1.3")),
                 }
             }
-            // TLS 1.2 and 1.3 of rustls have no weak ciphers and no parameters to choose.
-            "ciphers" | "ciphers_tls1.3" | "dhparamfile" => drop(line.text()?),
+            "ciphers" => line.set(&mut self.ciphers, line.text()?)?,
+            "ciphers_tls1.3" => line.set(&mut self.ciphers_1_3, line.text()?)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -312,6 +328,7 @@ impl Draft {
             user_name_as_client_id: self.user_name_as_client_id,
             origins: self.origins,
             http_dir: self.http_dir,
+            mount_point: self.mount_point,
         })
     }
 
@@ -350,18 +367,17 @@ impl Draft {
             let (option, needed) = ("require_certificate", "cafile or capath");
             return Err(Reason::Needs { option, needed });
         }
+        // As in Mosquitto: the common name counts when both are wanted.
         let user_name = match (self.common_name, self.subject) {
-            (true, true) => {
-                let (identity, subject) = ("use_identity_as_username", "use_subject_as_username");
-                return Err(Reason::Exclusive(identity, subject));
-            }
-            (true, false) => UserName::CommonName,
+            (true, _) => UserName::CommonName,
             (false, true) => UserName::Subject,
             (false, false) => UserName::Connect,
         };
         if user_name != UserName::Connect && !self.require_certificate {
-            let option =
-                if self.subject { "use_subject_as_username" } else { "use_identity_as_username" };
+            let option = match user_name {
+                UserName::Subject => "use_subject_as_username",
+                _ => "use_identity_as_username",
+            };
             return Err(Reason::Needs { option, needed: "require_certificate true" });
         }
         Ok(Some(Tls {
@@ -372,6 +388,8 @@ impl Draft {
             revocations: self.revocations.clone(),
             user_name,
             minimum: self.minimum,
+            ciphers: self.ciphers.clone(),
+            ciphers_1_3: self.ciphers_1_3.clone(),
             ignore_dates: self.ignore_dates,
         }))
     }

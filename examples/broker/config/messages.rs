@@ -34,10 +34,21 @@ pub struct Messages {
     pub max_keep_alive: Option<u16>,
     /// How long an absent client's session is kept (`persistent_client_expiration`).
     pub session_expiry: Option<Duration>,
-    /// The memory that the broker may use (`memory_limit`).
-    pub max_memory: Option<usize>,
+    /// Bytes on the heap from which on messages and clients are refused (`memory_limit`).
+    pub max_memory: Limit,
     /// A message comes once for each subscription that matches it (`allow_duplicate_messages`).
     pub duplicates: bool,
+}
+
+/// A limit whose default depends on the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Nobody has said anything.
+    Default,
+    /// There is none.
+    None,
+    /// So much.
+    At(usize),
 }
 
 impl Default for Messages {
@@ -59,7 +70,7 @@ impl Default for Messages {
             check_retain_source: true,
             max_keep_alive: None,
             session_expiry: None,
-            max_memory: None,
+            max_memory: Limit::Default,
             duplicates: false,
         }
     }
@@ -90,7 +101,7 @@ impl Messages {
                 self.max_keep_alive = (seconds > 0).then_some(seconds);
             }
             "persistent_client_expiration" => self.session_expiry = Some(duration(line)?),
-            "memory_limit" => self.max_memory = line.limit()?,
+            "memory_limit" => self.max_memory = line.limit()?.map_or(Limit::None, Limit::At),
             "allow_duplicate_messages" => self.duplicates = line.bool()?,
             _ => return Ok(false),
         }

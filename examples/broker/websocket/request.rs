@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::files;
@@ -14,8 +15,8 @@ const MAX_REQUEST: usize = 8192;
 /// Headers of a request. Browsers send about 15.
 const MAX_HEADERS: usize = 64;
 
-/// Time for a request to come, as for a CONNECT.
-const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// Time for a file to be taken. It has a place that others may wait for.
+const FILE_TIME: Duration = Duration::from_secs(60);
 
 /// What a WebSocket listener offers.
 #[derive(Clone, Debug, Default)]
@@ -57,12 +58,13 @@ pub enum Wanted {
 /// Reads a request and answers it.
 ///
 /// # Errors
-/// When the connection fails, or no complete request comes within 10 s.
-pub async fn answer<T>(stream: &mut T, web: &Web) -> io::Result<Answer>
+/// When the connection fails, no complete request comes until the deadline, or a file is not taken
+/// within a minute.
+pub async fn answer<T>(stream: &mut T, web: &Web, deadline: Instant) -> io::Result<Answer>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let (request, length) = read_in_time(stream).await?;
+    let (request, length) = read_in_time(stream, deadline).await?;
     match parse(&request[..length], web) {
         Ok(Wanted::WebSocket { accept, protocol }) => {
             let protocol = protocol
@@ -76,7 +78,8 @@ where
             Ok(Answer::WebSocket(request[length..].to_vec()))
         }
         Ok(Wanted::File { path, head }) => {
-            files::serve(stream, web.http_dir.as_deref(), &path, head).await?;
+            let file = files::serve(stream, web.http_dir.as_deref(), &path, head);
+            timeout(FILE_TIME, file).await.map_err(late)??;
             Ok(Answer::Over)
         }
         Err(status) => {
@@ -90,17 +93,26 @@ where
 ///
 /// # Errors
 /// As [`answer`].
-pub async fn read_request<T>(stream: &mut T) -> io::Result<Result<Wanted, &'static str>>
+pub async fn read_request<T>(
+    stream: &mut T,
+    deadline: Instant,
+) -> io::Result<Result<Wanted, &'static str>>
 where
     T: AsyncRead + Unpin,
 {
-    let (request, length) = read_in_time(stream).await?;
+    let (request, length) = read_in_time(stream, deadline).await?;
     Ok(parse(&request[..length], &Web::default()))
 }
 
-async fn read_in_time<T: AsyncRead + Unpin>(stream: &mut T) -> io::Result<(Vec<u8>, usize)> {
-    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    timeout(REQUEST_TIME, read_head(stream)).await.map_err(late)?
+async fn read_in_time<T: AsyncRead + Unpin>(
+    stream: &mut T,
+    deadline: Instant,
+) -> io::Result<(Vec<u8>, usize)> {
+    timeout_at(deadline, read_head(stream)).await.map_err(late)?
+}
+
+fn late(_: Elapsed) -> io::Error {
+    io::ErrorKind::TimedOut.into()
 }
 
 /// Reads to the end of a request's headers. Returns what was read, and where they end.

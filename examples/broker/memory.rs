@@ -1,0 +1,103 @@
+//! The memory that the broker uses, and how much it may.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tracing::warn;
+
+use crate::config::Limit;
+
+/// What is on the heap, measured against a limit.
+pub struct Memory {
+    heap: Heap,
+    is_full: AtomicBool,
+}
+
+/// Tells how many bytes are on the heap.
+pub type Heap = fn() -> usize;
+
+impl Memory {
+    /// The memory of the process that `heap` tells about.
+    pub fn new(heap: Heap) -> Self {
+        Self { heap, is_full: AtomicBool::new(false) }
+    }
+
+    /// Bytes on the heap.
+    pub fn in_use(&self) -> usize {
+        (self.heap)()
+    }
+
+    /// Whether there is more than the limit. Once there is, a sixteenth of it has to be given back
+    /// before there is not: the log would be full of ups and downs otherwise.
+    pub fn is_over(&self, limit: usize) -> bool {
+        let was_full = self.is_full.load(Ordering::Relaxed);
+        let bound = if was_full { limit - limit / 16 } else { limit };
+        let in_use = self.in_use();
+        let is_full = in_use > bound;
+        if is_full != was_full {
+            self.is_full.store(is_full, Ordering::Relaxed);
+            let what = if is_full { "are refused" } else { "are welcome again" };
+            warn!("{in_use} bytes of {limit} (memory_limit): messages and new clients {what}");
+        }
+        is_full
+    }
+}
+
+impl Limit {
+    /// The limit in bytes. The default is three quarters of what the machine or the control group
+    /// has: the system ends a process that takes all.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::At(bytes) => bytes,
+            Self::None => usize::MAX,
+            Self::Default => available().map_or(usize::MAX, |bytes| bytes / 4 * 3),
+        }
+    }
+}
+
+/// The memory of the machine, or of the control group if that is less.
+fn available() -> Option<usize> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
+    let group = std::fs::read_to_string("/proc/self/cgroup").ok();
+    let group = group.as_deref().and_then(|text| text.lines().find_map(|l| l.strip_prefix("0::/")));
+    let limit = group.and_then(|name| {
+        let file = Path::new("/sys/fs/cgroup").join(name).join("memory.max");
+        // `max` is no number, and no limit.
+        std::fs::read_to_string(file).ok()?.trim().parse().ok()
+    });
+    machine.into_iter().chain(limit).min()
+}
+
+fn total(meminfo: &str) -> Option<usize> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static BYTES: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn what_is_over_the_limit_stays_so_until_some_is_given_back() {
+        let memory = Memory::new(|| BYTES.get());
+        for (bytes, is_over) in [(1600, false), (1601, true), (1501, true), (1500, false)] {
+            BYTES.set(bytes);
+            assert_eq!(memory.is_over(1600), is_over, "{bytes}");
+        }
+        BYTES.set(usize::MAX);
+        assert!(!memory.is_over(Limit::None.bytes()));
+    }
+
+    #[test]
+    fn the_default_is_less_than_the_machine_has() {
+        let default = Limit::Default.bytes();
+        assert!(default > 1 << 20);
+        assert_eq!(total("MemTotal:   2048 kB\nMemFree: 1 kB\n"), Some(2 << 20));
+    }
+}
