@@ -35,6 +35,16 @@ impl BrokerProcess {
         })
     }
 
+    /// Starts the broker with a configuration file that is as it stands, but for the port in it.
+    pub(crate) fn start_with_file(text: impl Fn(u16) -> String) -> Self {
+        Self::start_with(|port| {
+            let file = scratch().join(format!("broker-{port}.conf"));
+            let more = if is_mosquitto() { "user root\n" } else { "" };
+            std::fs::write(&file, more.to_owned() + &text(port)).expect("it can be written");
+            vec!["-c".into(), file.to_str().expect("a path of this test is UTF-8").into()]
+        })
+    }
+
     /// Starts the broker with arguments that depend on the port.
     pub(crate) fn start_with(arguments: impl Fn(u16) -> Vec<String>) -> Self {
         // Another program can take the port between our look and the broker's: then try the next.
@@ -45,11 +55,6 @@ impl BrokerProcess {
             }
         }
         panic!("the broker did not start on any of 10 ports");
-    }
-
-    /// Starts the broker by a shell, for limits that only a shell can set.
-    pub(crate) fn start_shell(port: u16, script: &str) -> Self {
-        Self::spawn(port, Command::new("sh").args(["-c", script])).expect("the broker starts")
     }
 
     fn try_start(port: u16, arguments: &[String]) -> Option<Self> {
@@ -100,7 +105,7 @@ impl BrokerProcess {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        local(self.port)
     }
 
     /// What the broker has logged so far.
@@ -205,6 +210,11 @@ fn newest_file(folder: &Path) -> Option<PathBuf> {
 
 fn modified(file: &Path) -> SystemTime {
     file.metadata().and_then(|metadata| metadata.modified()).expect("the time of a file is known")
+}
+
+/// An address of this machine.
+pub(crate) fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// A port that nobody listens on.

@@ -1,9 +1,8 @@
 //! What a configuration file says is what the broker does.
 
-use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::broker_process::{BrokerProcess, broker_program, free_port, is_mosquitto};
+use crate::broker_process::{BrokerProcess, broker_program, free_port, is_mosquitto, local};
 use crate::program::scratch;
 use crate::wire::{Connect, Wire, packet, publish, subscribe};
 
@@ -167,24 +166,17 @@ fn auto_id_prefix_and_empty_client_ids_are_the_listeners_own() {
         return;
     }
     let other = free_port();
-    let broker = BrokerProcess::start_with(|port| {
-        let file = scratch().join(format!("broker-{port}.conf"));
-        let lines = format!(
+    let broker = BrokerProcess::start_with_file(|port| {
+        format!(
             "per_listener_settings true\nlistener {port} 127.0.0.1\nallow_anonymous true\n\
              auto_id_prefix first-\nlistener {other} 127.0.0.1\nallow_anonymous true\n\
              allow_zero_length_clientid false\n"
-        );
-        std::fs::write(&file, lines).expect("the configuration can be written");
-        vec!["-c".into(), file.to_str().expect("a path of this test is UTF-8").into()]
+        )
     });
     assert_eq!(Wire::connect_code(&broker, &Connect::new("")), 0);
     let named = || broker.log_text().contains("client first-").then_some(());
     assert!(crate::program::eventually(named).is_some());
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", other)).expect("it listens");
-    stream.write_all(&Connect::new("").packet()).expect("the broker reads");
-    let mut connack = [0; 4];
-    stream.read_exact(&mut connack).expect("a CONNACK");
-    assert_eq!(connack, [0x20, 2, 0, 2]);
+    assert_eq!(Wire::connect_code_at(local(other), &Connect::new("")), 2);
 }
 
 #[test]

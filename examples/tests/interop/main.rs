@@ -19,6 +19,7 @@ mod malformed;
 mod mosquitto;
 mod mosquitto_clients;
 mod mqttjs;
+mod options;
 mod our_client;
 mod paho;
 mod password_files;

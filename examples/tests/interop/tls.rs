@@ -1,13 +1,19 @@
 //! TLS over TCP and WebSocket: who gets in with which certificate.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use mqtt_client::{Client, Publish, QoS, Tls};
+use mqtt_examples::password::{PasswordHash, PasswordText, Scheme};
+use tokio::time::timeout;
 
 use crate::broker_process::{BrokerProcess, is_mosquitto};
 use crate::certificates::{Authority, Certificate};
 use crate::foreign::{in_path, required};
 use crate::mosquitto::{Subscriber, clients_installed, command, publish, received};
-use crate::program::{eventually, scratch, scripts};
+use crate::program::{DEADLINE, eventually, scratch, scripts};
+use crate::websocket::{CONNACK, CONNECT, HANDSHAKE, frame};
 use crate::wire::{Connect, Wire};
 
 /// The options of a TLS listener.
@@ -50,6 +56,71 @@ fn mqtt_js_gets_in(
         command.args([text(&client.file), text(&client.key)]);
     }
     Some(command.output().expect("node runs").status.success())
+}
+
+/// Runs `openssl s_client` with these options, sends bytes and returns what comes back until the
+/// broker closes.
+fn s_client(broker: &BrokerProcess, options: &[&str], bytes: &[u8]) -> Vec<u8> {
+    let mut child = Command::new("openssl")
+        .args(["s_client", "-connect", &format!("127.0.0.1:{}", broker.port()), "-quiet"])
+        .args(["-verify_quiet", "-verify_return_error"])
+        .args(options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl runs");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    // A broken pipe is one of the answers.
+    let _ = stdin.write_all(bytes);
+    let output = child.wait_with_output().expect("openssl ends");
+    drop(stdin);
+    output.stdout
+}
+
+/// Connects and disconnects with `openssl s_client`. True if it was let in.
+fn openssl_gets_in(
+    broker: &BrokerProcess,
+    is_websocket: bool,
+    ca: &Path,
+    client: Option<&Certificate>,
+) -> Option<bool> {
+    required("openssl", in_path("openssl"))?;
+    let mut options = vec!["-CAfile", text(ca)];
+    if let Some(client) = client {
+        options.extend(["-cert", text(&client.file), "-key", text(&client.key)]);
+    }
+    let bytes = if is_websocket {
+        let frames = [frame(2, CONNECT), frame(2, DISCONNECT)].concat();
+        [format!("{HANDSHAKE}\r\n").into_bytes(), frames].concat()
+    } else {
+        [CONNECT, DISCONNECT].concat()
+    };
+    let answer = s_client(broker, &options, &bytes);
+    Some(answer.windows(CONNACK.len()).any(|bytes| bytes == CONNACK))
+}
+
+const DISCONNECT: &[u8] = &[0xe0, 0];
+
+/// Publishes with our own client. True if it was let in.
+fn our_client_gets_in(
+    broker: &BrokerProcess,
+    is_websocket: bool,
+    ca: &Path,
+    client: Option<&Certificate>,
+) -> bool {
+    let (scheme, path) = if is_websocket { ("wss", "/mqtt") } else { ("mqtts", "") };
+    let url = format!("{scheme}://127.0.0.1:{}{path}", broker.port());
+    let mut tls = Tls::ca_file(ca);
+    if let Some(client) = client {
+        tls = tls.client_certificate(&client.file, &client.key);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime can be made").block_on(async {
+        let Ok(client) = Client::builder(&url).tls(tls).connect().await else { return false };
+        let publish = Publish::new("tls", "x").qos(QoS::AtLeastOnce);
+        client.publish(publish).await.expect("accepted").await.is_ok()
+    })
 }
 
 // MQTT-7.1.1-1
@@ -109,20 +180,23 @@ fn only_certificates_of_the_authority_that_count_get_in() {
     for protocol in ["mqtt", "websockets"] {
         let crl = format!("{lines}protocol {protocol}\ncrlfile {}\n", list.display());
         let broker = BrokerProcess::start_with_config(&crl);
+        let is_websocket = protocol == "websockets";
+        let ca = authority.file();
         for (name, certificate, expected) in cases {
-            let gets_in = match protocol {
-                "mqtt" => mosquitto_gets_in(&broker, &authority.file(), certificate),
-                _ => match mqtt_js_gets_in(&broker, &authority.file(), certificate) {
-                    Some(gets_in) => gets_in,
-                    None => return,
-                },
+            let foreign = match is_websocket {
+                false => Some(mosquitto_gets_in(&broker, &ca, certificate)),
+                true => mqtt_js_gets_in(&broker, &ca, certificate),
             };
+            let openssl = openssl_gets_in(&broker, is_websocket, &ca, certificate);
+            let ours = Some(our_client_gets_in(&broker, is_websocket, &ca, certificate));
             // Mosquitto 2.0 does not look at its list for WebSocket.
-            let skipped = is_mosquitto() && protocol == "websockets" && name == "revoked";
-            assert!(
-                gets_in == expected || skipped,
-                "a certificate that is {name}, over {protocol}"
-            );
+            if is_mosquitto() && is_websocket && name == "revoked" {
+                continue;
+            }
+            for (client, gets_in) in [("foreign", foreign), ("openssl", openssl), ("ours", ours)] {
+                let gets_in = gets_in.unwrap_or(expected);
+                assert_eq!(gets_in, expected, "{name}, over {protocol}, with the {client} client");
+            }
         }
     }
     // Without the list the revoked one is as good as any.
@@ -232,6 +306,165 @@ fn certificates_are_read_anew_at_hup_and_nobody_is_disconnected() {
         let told = || broker.log_text().contains("nothing is changed").then_some(());
         assert!(eventually(told).is_some());
         assert!(mosquitto_gets_in(&broker, &other.file(), None), "the old ones stay in use");
+    }
+}
+
+// Authorities may be many files in a folder.
+#[test]
+fn capath_is_a_folder_of_authorities() {
+    if !clients_installed() {
+        return;
+    }
+    if is_mosquitto() {
+        println!("skipped: Mosquitto's folder needs `openssl rehash`");
+        return;
+    }
+    let (one, two) = (Authority::new("One CA"), Authority::new("Two CA"));
+    let server = one.server();
+    let folder = one.file().with_file_name("authorities");
+    std::fs::create_dir_all(&folder).expect("a folder can be made");
+    for (number, authority) in [&one, &two].into_iter().enumerate() {
+        std::fs::copy(authority.file(), folder.join(format!("{number}.pem"))).expect("it can");
+    }
+    let broker = BrokerProcess::start_with_config(&format!(
+        "certfile {}\nkeyfile {}\ncapath {}\nrequire_certificate true\nallow_anonymous true",
+        server.file.display(),
+        server.key.display(),
+        folder.display()
+    ));
+    assert!(mosquitto_gets_in(&broker, &one.file(), Some(&one.client("a"))));
+    assert!(mosquitto_gets_in(&broker, &one.file(), Some(&two.client("b"))));
+    let other = Authority::new("Other CA").client("c");
+    assert!(!mosquitto_gets_in(&broker, &one.file(), Some(&other)));
+}
+
+#[test]
+fn tls_version_and_ciphers_choose_what_is_spoken() {
+    let Some(_) = required("openssl", in_path("openssl")) else { return };
+    let authority = Authority::new("Home CA");
+    let server = authority.server();
+    let ca = authority.file();
+    let (one, other) = ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384");
+    let (one_1_3, other_1_3) = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384");
+    let with_1_2 = |cipher| vec!["-tls1_2", "-cipher", cipher];
+    let with_1_3 = |cipher| vec!["-tls1_3", "-ciphersuites", cipher];
+    for (lines, options, expected) in [
+        ("", with_1_2(one), true),
+        ("", with_1_2(other), true),
+        ("", with_1_3(other_1_3), true),
+        ("tls_version tlsv1.3", with_1_2(one), false),
+        ("tls_version tlsv1.3", with_1_3(one_1_3), true),
+        ("ciphers ECDHE-ECDSA-AES128-GCM-SHA256", with_1_2(one), true),
+        ("ciphers ECDHE-ECDSA-AES128-GCM-SHA256", with_1_2(other), false),
+        ("ciphers ECDHE-ECDSA-AES128-GCM-SHA256", with_1_3(other_1_3), true),
+        ("ciphers_tls1.3 TLS_AES_128_GCM_SHA256", with_1_3(one_1_3), true),
+        ("ciphers_tls1.3 TLS_AES_128_GCM_SHA256", with_1_3(other_1_3), false),
+        ("ciphers HIGH:!aNULL", with_1_2(other), true),
+    ] {
+        let config =
+            format!("{}allow_anonymous true\n{lines}", server_options(&authority, &server));
+        let broker = BrokerProcess::start_with_config(&config);
+        let options = [vec!["-CAfile", text(&ca)], options].concat();
+        let answer = s_client(&broker, &options, &[CONNECT, DISCONNECT].concat());
+        assert_eq!(answer.starts_with(CONNACK), expected, "{lines} {options:?}");
+        if lines.contains("HIGH") && !is_mosquitto() {
+            let told = "ciphers: HIGH, !aNULL has no meaning here";
+            assert!(broker.log_text().contains(told), "{}", broker.log_text());
+        }
+    }
+}
+
+#[test]
+fn dhparamfile_is_read_over_with_a_warning() {
+    if is_mosquitto() {
+        return;
+    }
+    let authority = Authority::new("Home CA");
+    let server = authority.server();
+    let options = server_options(&authority, &server);
+    let lines = format!("{options}allow_anonymous true\ndhparamfile /nonexistent");
+    let broker = BrokerProcess::start_with_config(&lines);
+    assert!(our_client_gets_in(&broker, false, &authority.file(), None));
+    assert!(broker.log_text().contains(":6: dhparamfile has no effect"), "{}", broker.log_text());
+}
+
+/// Messages that are on their way while files are read anew.
+const UNDER_LOAD: u32 = 20_000;
+
+// Certificates, passwords and ACL change again and again while two clients exchange QoS 1 messages.
+#[test]
+fn hup_under_load_cuts_nobody_and_loses_nothing() {
+    if is_mosquitto() {
+        println!("skipped: Mosquitto drops what a receiver does not take fast enough");
+        return;
+    }
+    let authorities = [Authority::new("Home CA"), Authority::new("New CA")];
+    let servers = [authorities[0].server(), authorities[1].server()];
+    let folder = authorities[0].file().with_file_name("live");
+    std::fs::create_dir_all(&folder).expect("a folder can be made");
+    let [certificate, key, passwords, acl] =
+        ["server.crt", "server.key", "passwords", "acl"].map(|name| folder.join(name));
+    let write_files = |round: usize| {
+        let server = &servers[round % 2];
+        std::fs::copy(&server.file, &certificate).expect("a file can be replaced");
+        std::fs::copy(&server.key, &key).expect("a file can be replaced");
+        let mut text = PasswordText::new("");
+        for name in ["alice", &format!("user-{round}")] {
+            let hash = PasswordHash::new(b"secret", Scheme::Pbkdf2).expect("random bytes");
+            text.set(name, &hash).expect("a good name");
+        }
+        text.write(&passwords).expect("it can be written");
+        let rules = format!("user alice\ntopic load/#\ntopic other/{round}\n");
+        std::fs::write(&acl, rules).expect("it can be written");
+    };
+    write_files(0);
+    let broker = BrokerProcess::start_with_config(&format!(
+        "certfile {}\nkeyfile {}\npassword_file {}\nacl_file {}",
+        certificate.display(),
+        key.display(),
+        passwords.display(),
+        acl.display()
+    ));
+    let times_read = || broker.log_text().matches("certificates count now").count();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let rounds = runtime.expect("a runtime can be made").block_on(async {
+        let connect = |name: &'static str| {
+            let tls = Tls::ca_file(authorities[0].file()).and_ca_file(authorities[1].file());
+            let url = format!("mqtts://127.0.0.1:{}", broker.port());
+            Client::builder(&url).client_id(name).credentials("alice", "secret").tls(tls).connect()
+        };
+        let receiver = connect("receiver").await.expect("it connects");
+        let mut messages = receiver.subscribe("load/#", QoS::AtLeastOnce).await.expect("granted");
+        let publisher = connect("publisher").await.expect("it connects");
+        let publishing = tokio::spawn(async move {
+            for number in 0..UNDER_LOAD {
+                let publish = Publish::new("load/a", number.to_string()).qos(QoS::AtLeastOnce);
+                drop(publisher.publish(publish).await.expect("accepted"));
+            }
+            publisher
+        });
+        let mut round = 0;
+        for number in 0..UNDER_LOAD {
+            let message = timeout(DEADLINE, messages.recv()).await.expect("it comes in time");
+            assert_eq!(message.expect("it goes on").payload(), number.to_string().as_bytes());
+            // Not before the last ones were read: half a file is none.
+            if number % 1000 == 500 && times_read() == round {
+                round += 1;
+                write_files(round);
+                broker.signal("HUP");
+            }
+        }
+        publishing.await.expect("the publisher does not panic");
+        round
+    });
+    println!("{rounds} times under {UNDER_LOAD} messages");
+    assert!(rounds >= 3, "{rounds}");
+    assert!(eventually(|| (times_read() == rounds).then_some(())).is_some());
+    let log = broker.log_text();
+    assert!(!log.contains("nothing is changed"), "{log}");
+    for name in ["receiver", "publisher"] {
+        let connects = log.matches(&format!("client {name} connected")).count();
+        assert_eq!(connects, 1, "{name} was never cut");
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use crate::broker_process::{BrokerProcess, is_mosquitto};
 use crate::program::{DEADLINE, scratch};
 
-const HANDSHAKE: &str = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+pub(crate) const HANDSHAKE: &str = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n";
 
@@ -24,14 +24,14 @@ fn ask(broker: &BrokerProcess, request: &str) -> (TcpStream, String) {
 }
 
 /// A frame as a client sends it: masked, with a mask of zeros.
-fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let length = u8::try_from(payload.len()).expect("a short frame");
     assert!(length < 126);
     [&[0x80 | opcode, 0x80 | length, 0, 0, 0, 0], payload].concat()
 }
 
-const CONNECT: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01w";
-const CONNACK: &[u8] = &[0x20, 2, 0, 0];
+pub(crate) const CONNECT: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01w";
+pub(crate) const CONNACK: &[u8] = &[0x20, 2, 0, 0];
 
 // MQTT-6.0.0-2: packets and messages need not begin and end together.
 #[test]

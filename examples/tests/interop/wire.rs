@@ -3,7 +3,7 @@
 //! It is written from the standard alone and shares no code with the codec under test.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::broker_process::BrokerProcess;
@@ -17,7 +17,12 @@ pub(crate) struct Wire {
 impl Wire {
     /// Opens a connection and sends nothing.
     pub(crate) fn open(broker: &BrokerProcess) -> Self {
-        let stream = TcpStream::connect(broker.address()).expect("the broker accepts");
+        Self::open_at(broker.address())
+    }
+
+    /// The same on another listener.
+    pub(crate) fn open_at(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the broker accepts");
         stream.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
         stream.set_nodelay(true).expect("nodelay can be set");
         Self { stream }
@@ -25,7 +30,12 @@ impl Wire {
 
     /// Opens a connection, sends CONNECT, and expects to be accepted.
     pub(crate) fn connect(broker: &BrokerProcess, connect: &Connect) -> Self {
-        let mut wire = Self::open(broker);
+        Self::connect_at(broker.address(), connect)
+    }
+
+    /// The same on another listener.
+    pub(crate) fn connect_at(address: SocketAddr, connect: &Connect) -> Self {
+        let mut wire = Self::open_at(address);
         wire.send(&connect.packet());
         let connack = wire.packet().expect("a CONNACK");
         assert_eq!((connack.first, connack.body[1]), (0x20, 0), "accepted");
@@ -34,7 +44,12 @@ impl Wire {
 
     /// Opens a connection, sends CONNECT, and returns the code of the CONNACK.
     pub(crate) fn connect_code(broker: &BrokerProcess, connect: &Connect) -> u8 {
-        let mut wire = Self::open(broker);
+        Self::connect_code_at(broker.address(), connect)
+    }
+
+    /// The same on another listener.
+    pub(crate) fn connect_code_at(address: SocketAddr, connect: &Connect) -> u8 {
+        let mut wire = Self::open_at(address);
         wire.send(&connect.packet());
         wire.packet().expect("a CONNACK").body[1]
     }
