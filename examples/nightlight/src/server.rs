@@ -204,6 +204,8 @@ impl Server {
         if kind == "status" {
             match Payload::status(message.payload()) {
                 Ok(_) => self.decisions.forget(id),
+                // Somebody has told the broker to forget the device.
+                Err(_) if message.payload().is_empty() => self.decisions.forget(id),
                 Err(error) => writeln!(io::stderr(), "{topic}: {error}")?,
             }
             return Ok(());

@@ -12,8 +12,9 @@ const STEP: u16 = 25;
 /// The length of a simulated day: one evening fits a coffee.
 const DAY: Duration = Duration::from_secs(60);
 
-/// How far the random walk goes in a second, on average. It crosses the range in some minutes.
-const WALK: f64 = 60.0;
+/// How far the random walk goes in a second at most, from one reading to the next. It crosses the
+/// range in some minutes.
+const WALK: f64 = 120.0;
 
 /// A sensor without a sensor: keys set its value, or it changes by itself.
 pub struct SimSensor {

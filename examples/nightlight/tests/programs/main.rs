@@ -8,6 +8,7 @@
 #[allow(dead_code, reason = "the broker's own tests need more of it")]
 #[path = "../../../tests/interop/broker_process.rs"]
 mod broker_process;
+mod browser;
 mod fleet;
 #[allow(dead_code, reason = "the broker's own tests need more of it")]
 #[path = "../../../tests/interop/foreign.rs"]
@@ -15,6 +16,7 @@ mod foreign;
 mod lesson;
 mod network;
 mod outages;
+mod page;
 #[allow(dead_code, reason = "the broker's own tests need more of it")]
 #[path = "../../../tests/interop/program.rs"]
 mod program;
