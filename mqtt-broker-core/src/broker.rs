@@ -8,7 +8,8 @@ use mqtt_codec::{QoS, TopicFilter, TopicFilterBuf, TopicName, TopicNameBuf};
 
 use crate::hooks::{Client, DropReason, Hooks, Interests, PeerInfo, Permission};
 use crate::journal::{
-    Journal, Log, Record, Recovered, RecoveredSession, RecoveredSubscription, Transaction, Wait,
+    Journal, Log, MessageId, Record, Recovered, RecoveredSession, RecoveredSubscription,
+    Transaction, Wait,
 };
 use crate::local::LocalSubscription;
 use crate::publication::Publication;
@@ -88,10 +89,13 @@ impl Broker {
         recovered: Recovered,
         now: Instant,
     ) -> (Self, Journal) {
-        let Recovered { mut sessions, retained, next_message } = recovered;
-        let log = Arc::new(Log::new(next_message));
+        let Recovered { mut sessions, retained, next_message, next_session } = recovered;
+        // Numbers that were taken and not needed are not in the store, but sessions have seen them.
+        let seen = sessions.iter().map(|session| session.progress.queued_from);
+        let log = Arc::new(Log::new(seen.fold(next_message, MessageId::max)));
         let broker = Self::with_log(config, hooks, Some(Arc::clone(&log)));
         let shared = broker.shared();
+        shared.registry.restore_numbers(next_session);
         for message in retained {
             shared.retained.restore(message);
         }

@@ -141,6 +141,8 @@ struct Pending {
     /// Sessions whose [`Progress`] is to be part of it.
     touched: Vec<Arc<Session>>,
     next_message: MessageId,
+    /// The batch in which a session has ended last.
+    last_end: u64,
     /// To be woken when there is something to commit.
     committer: Option<Waker>,
 }
@@ -149,7 +151,8 @@ impl Log {
     /// A journal whose messages are numbered from `next_message` on.
     pub(crate) fn new(next_message: MessageId) -> Self {
         let batch = Batch { number: 1, ..Batch::default() };
-        let pending = Pending { batch, touched: Vec::new(), next_message, committer: None };
+        let pending =
+            Pending { batch, touched: Vec::new(), next_message, last_end: 0, committer: None };
         Self {
             pending: Mutex::new(pending),
             durable: AtomicU64::new(0),

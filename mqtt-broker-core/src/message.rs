@@ -38,7 +38,8 @@ impl Message {
     }
 
     /// The same message at another QoS and with another RETAIN flag.
-    pub(crate) fn with(&self, qos: QoS, retain: bool) -> Self {
+    #[must_use]
+    pub fn with(&self, qos: QoS, retain: bool) -> Self {
         Self { frame: self.frame.clone(), qos, retain }
     }
 

@@ -96,6 +96,8 @@ pub(crate) struct State {
     pub(crate) has_progressed: bool,
     /// The next batch of the journal will say how far they are.
     pub(crate) is_touched: bool,
+    /// Messages that wait, up to this one, may have been sent in an earlier life of the broker.
+    may_be_sent: Option<MessageId>,
 }
 
 /// How messages leave a session.
@@ -262,6 +264,7 @@ impl State {
             is_held: false,
             has_progressed: false,
             is_touched: false,
+            may_be_sent: None,
         }
     }
 
@@ -370,8 +373,9 @@ impl State {
         worker.tally.count_publish_sent(message.payload());
         let out = self.outbox.get_or_insert_with(|| worker.buffer());
         let acked = AckedQoS::new(message.qos());
+        let dup = queued.number.is_some() && queued.number <= self.may_be_sent;
         let delivery =
-            acked.map_or(Delivery::AtMostOnce, |qos| qos.delivery(self.sender.next_id(), false));
+            acked.map_or(Delivery::AtMostOnce, |qos| qos.delivery(self.sender.next_id(), dup));
         message.write_below(self.mount_point.as_ref(), delivery, out);
         if acked == Some(AckedQoS::ExactlyOnce) && queued.number.is_some() {
             // After a restart it has to go out under the same id. One of QoS 1 does so in any case:
@@ -413,8 +417,7 @@ impl State {
         tx: &mut Transaction<'_>,
     ) {
         self.link = Link::Connected;
-        // What goes out again may not be durable as what it is: it waits for what there is.
-        let after = if self.sender.is_empty() { after } else { after.max(tx.last()) };
+        self.has_progressed = true;
         self.write(&Packet::ConnAck(connack), after, worker);
         if let Some(mount) = &self.mount_point {
             let elsewhere = |queued: &Queued| mount.inside(queued.message.topic()).is_none();
@@ -519,6 +522,7 @@ impl State {
     /// Takes the connection's hold off the session, and collects who has to be woken for it.
     pub(crate) fn detach(&mut self, link: Link, wakes: &mut Vec<Waker>) {
         self.link = link;
+        self.has_progressed = true;
         // Bytes that nobody takes are let go of. What was sent and not acknowledged stays.
         self.outbox = None;
         self.outbox_after = 0;
@@ -630,17 +634,16 @@ impl State {
             }
         }
         self.sender.restore_next(progress.next_packet_id);
-        // What was sent at QoS 1 since the last commit is the front of what waits, in order and up
-        // to the window or a QoS 2 message, which is sent after a commit only. It is sent again
-        // under the same ids, and with DUP, since it may have been sent.
         let mut may_be_sent = true;
         for queued in waiting.into_iter().map(queued) {
-            may_be_sent &= queued.message.qos() == QoS::AtLeastOnce && self.sender.has_room();
-            if may_be_sent {
-                self.begin(AckedQoS::AtLeastOnce, queued);
-            } else {
-                self.queue.push(queued);
+            // What was sent at QoS 1 since the last commit is the front of what waits, up to the
+            // first message of QoS 2, which is sent after a commit only. In the same order it is
+            // sent again with the same packet ids.
+            may_be_sent &= queued.message.qos() == QoS::AtLeastOnce;
+            if may_be_sent && queued.number <= progress.may_be_sent {
+                self.may_be_sent = queued.number;
             }
+            self.queue.push(queued);
         }
         self.receiver.restore(&progress.received);
     }
@@ -658,6 +661,7 @@ impl State {
             Unfinished::Release { id } => InFlight::new(id, None),
         });
         Some(Progress {
+            may_be_sent: if self.is_connected() { Some(MessageId::LAST) } else { self.may_be_sent },
             next_packet_id: self.sender.next_id(),
             queued_from: self.queue.first_number().unwrap_or(next),
             in_flight: in_flight.collect(),

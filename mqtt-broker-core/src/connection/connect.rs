@@ -97,7 +97,8 @@ impl Connection {
             return Err(self.refuse(ConnectReturnCode::ServerUnavailable, worker));
         };
         // Before the new connection begins: the old one's will may be meant for it.
-        let mut after = tx.after();
+        // An older session of the client must not come back after a restart, whoever ended it.
+        let mut after = tx.last_end();
         shared.settle([opened.displaced], tx, worker);
         let connack =
             ConnAck { session_present: opened.present, code: ConnectReturnCode::Accepted };
@@ -114,9 +115,8 @@ impl Connection {
             state.mount_point.clone_from(&client.peer.mount_point);
             if opened.session.is_kept() {
                 tx.record(opened.session.record(&state));
-            }
-            if state.will.is_some() {
-                // Promised with the CONNACK.
+                // The will is promised with the CONNACK, what is unfinished goes out again only as
+                // what is durable, and from now on messages may have been sent.
                 after = tx.after();
             }
             state.attach(connack, after, &shared.config, worker, &mut tx);

@@ -130,6 +130,9 @@ pub struct Receiver {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
+    /// Messages of QoS 1 up to this one may have been sent although they are not in flight: all of
+    /// them, while the client is connected.
+    pub may_be_sent: Option<MessageId>,
     /// The id of the next packet.
     pub next_packet_id: PacketId,
     /// Messages to the session from this one on wait in its queue; those before it are in flight or
@@ -177,6 +180,8 @@ impl Batch {
 impl MessageId {
     /// The first message of a store.
     pub const FIRST: Self = Self(NonZeroU64::MIN);
+    /// A number that no message has.
+    pub const LAST: Self = Self(NonZeroU64::MAX);
 
     /// From its number; `None` for 0.
     pub fn new(number: u64) -> Option<Self> {
@@ -196,6 +201,9 @@ impl MessageId {
 }
 
 impl SessionId {
+    /// The first session of a store.
+    pub const FIRST: Self = Self(1);
+
     /// From its number.
     pub fn new(number: u64) -> Self {
         Self(number)
@@ -224,6 +232,7 @@ impl Progress {
     /// How far a session is that nothing was sent to.
     pub fn new(queued_from: MessageId) -> Self {
         Self {
+            may_be_sent: None,
             next_packet_id: PacketId::MIN,
             queued_from,
             in_flight: Vec::new(),

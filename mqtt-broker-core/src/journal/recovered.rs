@@ -12,6 +12,8 @@ pub struct Recovered {
     pub retained: Vec<Message>,
     /// A number behind those of all messages that were ever committed.
     pub next_message: MessageId,
+    /// A number behind those of all sessions that ever began.
+    pub next_session: SessionId,
 }
 
 /// A session and what waits for its client.
@@ -58,7 +60,12 @@ pub struct RecoveredMessage {
 impl Default for Recovered {
     /// Nothing: the first life.
     fn default() -> Self {
-        Self { sessions: Vec::new(), retained: Vec::new(), next_message: MessageId::FIRST }
+        Self {
+            sessions: Vec::new(),
+            retained: Vec::new(),
+            next_message: MessageId::FIRST,
+            next_session: SessionId::FIRST,
+        }
     }
 }
 

@@ -55,8 +55,16 @@ impl<'a> Transaction<'a> {
         self.pending.as_ref().map_or(0, |pending| pending.last())
     }
 
+    /// The batch that holds the last end of a session, of whichever client.
+    pub(crate) fn last_end(&self) -> u64 {
+        self.pending.as_ref().map_or(0, |pending| pending.last_end)
+    }
+
     pub(crate) fn record(&mut self, record: Record) {
         if let Some(pending) = &mut self.pending {
+            if matches!(record, Record::SessionEnd { .. }) {
+                pending.last_end = pending.batch.number;
+            }
             pending.batch.records.push(record);
             self.after = pending.batch.number;
         }

@@ -103,10 +103,14 @@ impl Registry {
         Ok(Opened { session, epoch: 0, present: false, displaced })
     }
 
+    /// Numbers that an earlier life has used are not used again.
+    pub(crate) fn restore_numbers(&self, next: SessionId) {
+        self.sessions.lock().made = next.get().saturating_sub(1);
+    }
+
     /// A kept session of an earlier life.
     pub(crate) fn restore(&self, id: SessionId, client_id: &str, state: State) -> Arc<Session> {
         let mut sessions = self.sessions.lock();
-        sessions.made = sessions.made.max(id.get());
         let session = Session::new(ReceiverId::session(id.get()), client_id, false, state);
         sessions.insert(session)
     }
@@ -143,6 +147,7 @@ impl Registry {
                 tx.record(session.record(&state));
             }
             state.detach(Link::Absent(now), &mut displaced.wakes);
+            tx.touch(session, &mut state);
             displaced.left = Some(Arc::clone(session));
         }
         Some(displaced)

@@ -32,7 +32,8 @@ pub(crate) struct Client {
     /// QoS 1 and 2 ids on this connection that it has not answered.
     unanswered: BTreeSet<u16>,
     answers: VecDeque<Answer>,
-    requests: BTreeSet<u16>,
+    /// SUBSCRIBEs and UNSUBSCRIBEs that are not answered, with their filters.
+    requests: BTreeMap<u16, Vec<String>>,
     next_id: u16,
     sent: u64,
     /// A message without DUP has come, so none with DUP may.
@@ -118,7 +119,7 @@ impl Client {
             10..13 => self.subscribe(rng, link),
             13 => {
                 let filters = [TopicFilter::new(FILTERS[rng.usize(..FILTERS.len())]).unwrap()];
-                let request = self.request_id();
+                let request = self.request_id(vec![filters[0].to_string()]);
                 let unsubscribe = Unsubscribe::new(id(request), &filters).unwrap();
                 send(link, &Packet::from(unsubscribe));
             }
@@ -161,7 +162,8 @@ impl Client {
                 (TopicFilter::new(FILTERS[rng.usize(..FILTERS.len())]).unwrap(), qos(rng.u8(..3)))
             })
             .collect();
-        let request = self.request_id();
+        let names = filters.iter().map(|(filter, _)| filter.to_string()).collect();
+        let request = self.request_id(names);
         send(link, &Packet::from(Subscribe::new(id(request), &filters).unwrap()));
     }
 
@@ -176,9 +178,9 @@ impl Client {
         }
     }
 
-    fn request_id(&mut self) -> u16 {
-        let id = (1000..).find(|id| !self.requests.contains(id)).unwrap();
-        self.requests.insert(id);
+    fn request_id(&mut self, filters: Vec<String>) -> u16 {
+        let id = (1000..).find(|id| !self.requests.contains_key(id)).unwrap();
+        self.requests.insert(id, filters);
         id
     }
 
@@ -213,6 +215,12 @@ impl Client {
     pub(crate) fn disconnect(&mut self) {
         self.serial = None;
         self.is_connected = false;
+    }
+
+    /// The broker's process is gone: what was in flight may not be known to the next one.
+    pub(crate) fn lose_broker(&mut self) {
+        self.disconnect();
+        self.in_flight.retain(|_, qos| *qos == QoS::ExactlyOnce);
     }
 
     /// Reads some of what has come. False when the broker has closed and all is read.
@@ -259,9 +267,16 @@ impl Client {
                 at.map(|at| self.outgoing.remove(at));
             }
             Packet::SubAck(suback) => {
-                assert!(self.requests.remove(&suback.packet_id().get()), "unasked {suback:?}");
+                let filters = self.requests.remove(&suback.packet_id().get());
+                let filters = filters.unwrap_or_else(|| panic!("unasked {suback:?}"));
+                // One that it asks about again may be on its way out and in.
+                let is_open = |filter: &String| self.requests.values().any(|r| r.contains(filter));
+                let filters = filters.into_iter().filter(|filter| !is_open(filter)).collect();
+                oracle.grant(&self.name, self.serial.expect("it is connected"), filters);
             }
-            Packet::UnsubAck(n) => assert!(self.requests.remove(&n.get()), "unasked UNSUBACK"),
+            Packet::UnsubAck(n) => {
+                assert!(self.requests.remove(&n.get()).is_some(), "unasked UNSUBACK");
+            }
             Packet::PingResp => {}
             other => panic!("a server does not send {other:?}"),
         }
@@ -283,11 +298,11 @@ impl Client {
     }
 
     /// PUBACK at QoS 1, PUBREC at QoS 2.
-    fn handle_ack(&mut self, n: u16, level: u8, oracle: &Oracle) {
+    fn handle_ack(&mut self, n: u16, level: u8, oracle: &mut Oracle) {
         let Some(at) = self.outgoing.iter().position(|outgoing| outgoing.id == n) else { return };
         let outgoing = &mut self.outgoing[at];
         assert_eq!(outgoing.message.qos, level, "an answer to another message");
-        oracle.acknowledged(&outgoing.message.payload);
+        oracle.acknowledge(&outgoing.message.payload);
         outgoing.is_received = true;
         if level == 1 {
             self.outgoing.remove(at);

@@ -6,7 +6,9 @@
 //! fewest steps that still fail.
 
 mod client;
+mod disk;
 mod oracle;
+mod restart;
 mod server;
 mod world;
 
@@ -41,9 +43,9 @@ struct Summary {
     received: u64,
 }
 
-fn run(seed: u64, steps: u64) -> Result<Summary, String> {
+fn run(seed: u64, steps: u64, durable: bool) -> Result<Summary, String> {
     let life = || {
-        let mut world = World::new(seed);
+        let mut world = World::new(seed, durable);
         for _ in 0..steps {
             world.step();
         }
@@ -56,17 +58,17 @@ fn run(seed: u64, steps: u64) -> Result<Summary, String> {
 }
 
 /// The fewest steps that still fail, found by bisection.
-fn shrink(seed: u64) -> (u64, String) {
+fn shrink(seed: u64, durable: bool) -> (u64, String) {
     let (mut good, mut bad) = (0, STEPS);
     while bad - good > 1 {
         let middle = good.midpoint(bad);
-        if run(seed, middle).is_ok() { good = middle } else { bad = middle }
+        if run(seed, middle, durable).is_ok() { good = middle } else { bad = middle }
     }
-    (bad, run(seed, bad).err().unwrap_or_default())
+    (bad, run(seed, bad, durable).err().unwrap_or_default())
 }
 
-#[test]
-fn whatever_happens_nothing_acknowledged_is_lost() {
+/// Runs the seeds that the environment asks for, and prints what they came to.
+fn run_all(durable: bool) {
     let only = from_environment("MQTT_SIM_SEED");
     let seeds = match only {
         Some(seed) => seed..seed + 1,
@@ -85,7 +87,7 @@ fn whatever_happens_nothing_acknowledged_is_lost() {
                     if seed >= seeds.end || failed.lock().unwrap().len() > 9 {
                         break;
                     }
-                    match run(seed, STEPS) {
+                    match run(seed, STEPS, durable) {
                         Ok(summary) => {
                             let mut total = total.lock().unwrap();
                             total.client_time += summary.client_time;
@@ -100,7 +102,7 @@ fn whatever_happens_nothing_acknowledged_is_lost() {
     let failed = failed.into_inner().unwrap();
     let mut report = String::new();
     for &seed in failed.iter().take(3) {
-        let (steps, message) = shrink(seed);
+        let (steps, message) = shrink(seed, durable);
         report += &format!("\nseed {seed} fails within {steps} steps: {message}");
     }
     let _ = std::panic::take_hook();
@@ -114,15 +116,27 @@ fn whatever_happens_nothing_acknowledged_is_lost() {
 }
 
 #[test]
+fn whatever_happens_nothing_acknowledged_is_lost() {
+    run_all(false);
+}
+
+#[test]
+fn whatever_happens_nothing_acknowledged_is_lost_by_a_restart() {
+    run_all(true);
+}
+
+#[test]
 fn seeds_that_have_failed_pass() {
     for &seed in REGRESSIONS {
-        run(seed, STEPS).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        run(seed, STEPS, false).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
 }
 
 #[test]
 fn the_same_seed_is_the_same_life() {
-    let summary = |seed| format!("{:?}", run(seed, 300).unwrap());
-    assert_eq!(summary(1), summary(1));
-    assert_ne!(summary(1), summary(2));
+    let summary = |seed, durable| format!("{:?}", run(seed, 300, durable).unwrap());
+    for durable in [false, true] {
+        assert_eq!(summary(1, durable), summary(1, durable));
+        assert_ne!(summary(1, durable), summary(2, durable));
+    }
 }

@@ -1,13 +1,15 @@
 //! What every session must and may receive, told from the order in which the broker says that
 //! things happen to it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use mqtt_broker_core::{
     Client, Closed, ConnectionError, DropReason, Hooks, Interests, Permission, SessionInfo,
 };
 use mqtt_codec::{Publish, QoS, TopicFilter, TopicName};
+
+use crate::restart::Durable;
 
 /// What the broker's hooks were told.
 #[derive(Clone, Debug)]
@@ -103,46 +105,58 @@ pub(crate) struct Received {
 
 #[derive(Default)]
 pub(crate) struct Oracle {
-    sessions: BTreeMap<String, Session>,
-    retained: BTreeMap<String, Message>,
+    pub(crate) sessions: BTreeMap<String, Session>,
+    pub(crate) retained: BTreeMap<String, Message>,
     /// The last message, and what it replaced in the retained store.
     last: Option<Message>,
     replaced: Option<(String, Option<Message>)>,
     /// How often each QoS 1 or 2 payload was published.
-    published: HashMap<Vec<u8>, u32>,
+    pub(crate) published: HashMap<Vec<u8>, u32>,
+    /// The same in the order in which they were published.
+    pub(crate) publishing: Vec<Vec<u8>>,
+    /// Payloads that were acknowledged, at any time.
+    pub(crate) acknowledged: HashSet<Vec<u8>>,
     /// Connections: whether they asked for a clean session, their will, and whether it came.
-    connections: BTreeMap<usize, Connection>,
+    pub(crate) connections: BTreeMap<usize, Connection>,
     /// Which session each connection has or had, by the connection that made the session.
     sessions_of: BTreeMap<usize, usize>,
     queue_qos0: bool,
+    /// What a broker that starts again has to know.
+    pub(crate) durable: Durable,
+    /// Sessions that are over, by the connection that made them, in case their end is not durable.
+    pub(crate) ended: BTreeMap<usize, Session>,
+    /// Wills that a broker that starts again has to publish.
+    pub(crate) wills: Vec<Vec<u8>>,
 }
 
 #[derive(Default)]
-struct Session {
-    serial: Option<usize>,
+pub(crate) struct Session {
+    pub(crate) serial: Option<usize>,
     clean: bool,
     /// The connection that made it.
-    made_by: usize,
-    subscriptions: BTreeMap<String, u8>,
+    pub(crate) made_by: usize,
+    pub(crate) subscriptions: BTreeMap<String, u8>,
+    /// Those that were acknowledged.
+    pub(crate) granted: BTreeSet<String>,
     /// QoS 1 and 2 messages in the order in which they have to arrive, and how many have.
-    expected: Vec<Message>,
-    arrived: usize,
+    pub(crate) expected: Vec<Message>,
+    pub(crate) arrived: usize,
     /// Which of them a QoS 1 id stood for when it was received last.
-    seen: BTreeMap<u16, usize>,
+    pub(crate) seen: BTreeMap<u16, usize>,
     /// The QoS of the last message for it.
     last_qos: u8,
     /// QoS 0 messages that may still arrive, in this order.
-    allowed: VecDeque<Message>,
+    pub(crate) allowed: VecDeque<Message>,
     /// Retained messages that have to come with RETAIN set, and those that may.
-    due: BTreeMap<String, Message>,
+    pub(crate) due: BTreeMap<String, Message>,
     may_be_retained: BTreeSet<(String, Vec<u8>)>,
     /// QoS 1 retained messages received with an id.
     seen_retained: BTreeMap<u16, Vec<u8>>,
 }
 
-struct Connection {
+pub(crate) struct Connection {
     clean: bool,
-    will: Option<Vec<u8>>,
+    pub(crate) will: Option<Vec<u8>>,
     will_came: bool,
 }
 
@@ -171,11 +185,13 @@ impl Oracle {
             Event::Unsubscribed { client, filter } => {
                 let session = self.session(&client);
                 session.subscriptions.remove(&filter);
+                session.granted.remove(&filter);
                 session.due.retain(|topic, _| !matches(&filter, topic));
             }
             Event::Ended { client } => {
                 let session = self.sessions.remove(&client).expect("a session ended twice");
                 assert!(session.serial.is_none(), "the session of a connected client ended");
+                self.ended.insert(session.made_by, session);
             }
         }
     }
@@ -187,9 +203,12 @@ impl Oracle {
         {
             assert!(!connection.will_came, "the will of {client} came twice");
             connection.will_came = true;
+        } else if let Some(at) = self.wills.iter().position(|will| *will == message.payload) {
+            self.wills.remove(at);
         } else if message.qos > 0 {
             let times = self.published.entry(message.payload.clone()).or_default();
             *times += 1;
+            self.publishing.push(message.payload.clone());
             assert!(message.qos < 2 || *times == 1, "{message:?} of {client} came twice");
         }
         self.replaced = None;
@@ -252,7 +271,8 @@ impl Oracle {
         assert_eq!(present, kept && !clean, "session present of {client}");
         if !present {
             let session = Session { clean, made_by: serial, ..Session::default() };
-            self.sessions.insert(client.into(), session);
+            let before = self.sessions.insert(client.into(), session);
+            self.ended.extend(before.map(|before| (before.made_by, before)));
         }
         let session = self.session(client);
         session.serial = Some(serial);
@@ -347,8 +367,20 @@ impl Oracle {
     }
 
     /// A client's message is acknowledged: the broker said before that it was published.
-    pub(crate) fn acknowledged(&self, payload: &[u8]) {
-        assert!(self.published.contains_key(payload), "acknowledged and not published");
+    pub(crate) fn acknowledge(&mut self, payload: &[u8]) {
+        let text = String::from_utf8_lossy(payload);
+        assert!(self.published.contains_key(payload), "{text} is acknowledged and not published");
+        self.acknowledged.insert(payload.into());
+    }
+
+    /// A client's subscriptions are acknowledged.
+    pub(crate) fn grant(&mut self, client: &str, serial: usize, filters: Vec<String>) {
+        let made_by = self.session_of(serial);
+        let session = self.sessions.get_mut(client);
+        if let Some(session) = session.filter(|session| Some(session.made_by) == made_by) {
+            let are_there = |filter: &String| session.subscriptions.contains_key(filter);
+            session.granted.extend(filters.into_iter().filter(are_there));
+        }
     }
 
     /// What the broker tells of itself is the same.
@@ -386,6 +418,11 @@ impl Oracle {
 }
 
 impl Session {
+    /// Whether it outlives its connections and the broker.
+    pub(crate) fn is_kept(&self) -> bool {
+        !self.clean && self.serial != Some(0)
+    }
+
     /// The connection is gone, or a new one is there: QoS 0 messages may be lost on the way.
     fn cut(&mut self) {
         self.due.retain(|_, message| message.qos > 0);

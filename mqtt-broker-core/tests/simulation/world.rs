@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use mqtt_broker_core::{Broker, Config, LocalSubscription, PeerInfo, Worker};
+use mqtt_broker_core::{Broker, Config, Journal, LocalSubscription, PeerInfo, Recovered, Worker};
 use mqtt_codec::{QoS, TopicFilter, TopicName};
 
 use crate::Summary;
 use crate::client::{Client, TOPICS};
+use crate::disk::Disk;
 use crate::oracle::{Log, Message, Oracle, Received};
+use crate::restart::Durable;
 use crate::server::Server;
 
 pub(crate) struct World {
@@ -16,6 +18,8 @@ pub(crate) struct World {
     start: Instant,
     now: Instant,
     broker: Broker,
+    /// Of a broker that is meant to survive restarts.
+    storage: Option<Storage>,
     worker: Worker,
     log: Log,
     oracle: Oracle,
@@ -30,7 +34,8 @@ pub(crate) struct World {
 const LOCAL: &str = "";
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// `durable`: the broker has a journal, and crashes now and then.
+    pub(crate) fn new(seed: u64, durable: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut config = Config::default();
         config.hash_seed = seed;
@@ -49,12 +54,19 @@ impl World {
         let log = Log::default();
         let start = Instant::now();
         let oracle = Oracle::new(config.queue_qos0);
-        let broker = Broker::new(config, log.clone());
+        let (broker, storage) = if durable {
+            let recovered = Recovered::default();
+            let (broker, journal) = Broker::restore(config, log.clone(), recovered, start);
+            (broker, Some(Storage { journal, disk: Disk::default(), snapshot: None }))
+        } else {
+            (Broker::new(config, log.clone()), None)
+        };
         let mut world = Self {
             rng,
             start,
             now: start,
             broker,
+            storage,
             worker: Worker::new(),
             log,
             oracle,
@@ -65,10 +77,7 @@ impl World {
             sent: 0,
         };
         if world.rng.bool() {
-            let qos = world.rng.u8(..3);
-            let filter = TopicFilter::new("a/#").unwrap();
-            world.local = Some(world.broker.subscribe(filter, QoS::try_from(qos).unwrap()));
-            world.oracle.subscribe_locally(LOCAL, "a/#", qos);
+            world.subscribe_locally();
         }
         for client in 0..world.clients.len() {
             world.clients[client].clean = world.rng.bool();
@@ -98,6 +107,15 @@ impl World {
             _ => {}
         }
         self.note();
+        if self.storage.is_some() {
+            match self.rng.u16(..1000) {
+                0..300 => drop(self.commit()),
+                300..303 => self.crash(),
+                303..308 => self.disk().is_full = true,
+                308..320 => self.disk().is_full = false,
+                _ => {}
+            }
+        }
         // Some turns are late, so that input and messages pile up.
         if self.rng.u8(..4) > 0 {
             self.serve(3);
@@ -110,6 +128,9 @@ impl World {
     /// The storm is over: everybody comes back, reads and answers, until nothing moves. Then nothing
     /// may be missing.
     pub(crate) fn conclude(mut self) -> Summary {
+        if self.storage.is_some() {
+            self.disk().is_full = false;
+        }
         for client in 0..self.clients.len() {
             self.clients[client].appetite = 10_000;
             // A kept session comes back; a clean one would have nothing to come back for.
@@ -121,7 +142,7 @@ impl World {
         let mut rounds = 0;
         loop {
             self.serve(usize::MAX);
-            let mut moved = false;
+            let mut moved = self.storage.is_some() && self.commit();
             for client in 0..self.clients.len() {
                 moved |= self.read(client);
                 if self.clients[client].serial.is_none() {
@@ -168,8 +189,59 @@ impl World {
         for client in &self.clients {
             assert!(client.owes_nothing(), "{} waits for an answer", client.name);
         }
+        if self.storage.is_some() {
+            self.disk().assert_empty();
+        }
         let client_time = (self.now - self.start) * self.clients.len() as u32;
         Summary { client_time, received: self.clients.iter().map(|client| client.packets).sum() }
+    }
+
+    fn subscribe_locally(&mut self) {
+        let qos = self.rng.u8(..3);
+        let filter = TopicFilter::new("a/#").unwrap();
+        self.local = Some(self.broker.subscribe(filter, QoS::try_from(qos).unwrap()));
+        self.oracle.subscribe_locally(LOCAL, "a/#", qos);
+    }
+
+    fn disk(&mut self) -> &mut Disk {
+        &mut self.storage.as_mut().expect("the broker is durable").disk
+    }
+
+    /// Commits what waits. True when something did.
+    fn commit(&mut self) -> bool {
+        let Self { storage: Some(storage), oracle, .. } = self else { return false };
+        let snapshot = storage.snapshot.take().unwrap_or_else(|| oracle.snapshot());
+        match storage.journal.commit(&mut storage.disk) {
+            Ok(true) => {
+                oracle.durable = snapshot;
+                true
+            }
+            Ok(false) => false,
+            Err(_) => {
+                storage.snapshot = Some(snapshot);
+                false
+            }
+        }
+    }
+
+    /// The broker's process ends at once, and another one starts with what is on the disk.
+    fn crash(&mut self) {
+        let Some(Storage { mut disk, .. }) = self.storage.take() else { return };
+        self.clients.iter_mut().for_each(Client::lose_broker);
+        self.oracle.crash();
+        // What the old broker still says, nobody hears.
+        self.log = Log::default();
+        self.servers.clear();
+        let config = self.broker.config().clone();
+        let (broker, journal) = Broker::restore(config, self.log.clone(), disk.recover(), self.now);
+        let had_local = self.local.take().is_some();
+        self.broker = broker;
+        self.storage = Some(Storage { journal, disk, snapshot: None });
+        self.note();
+        self.oracle.restarted();
+        if had_local {
+            self.subscribe_locally();
+        }
     }
 
     fn connect(&mut self, client: usize) {
@@ -344,6 +416,14 @@ impl World {
             assert!(session.in_flight <= config.max_inflight.into(), "{session:?}");
         }
     }
+}
+
+/// Where what survives a restart goes.
+struct Storage {
+    journal: Journal,
+    disk: Disk,
+    /// What will be durable when the batch is that the full disk refused.
+    snapshot: Option<Durable>,
 }
 
 /// The broker's end of a client's link.
