@@ -57,7 +57,8 @@ impl BrokerProcess {
         panic!("the broker did not start on any of 10 ports");
     }
 
-    fn try_start(port: u16, arguments: &[String]) -> Option<Self> {
+    /// Starts the broker on this port, such as that of one that was ended; `None` if it does not listen.
+    pub(crate) fn try_start(port: u16, arguments: &[String]) -> Option<Self> {
         Self::spawn(port, Command::new(broker_program()).arg("-v").args(arguments))
     }
 
