@@ -217,9 +217,7 @@ impl Client {
         let takes = acks != AckMode::Received;
         let stream = self.shared().with(|state| state.subscribe(filters, takes));
         let tell = !self.is_persistent;
-        let subscription = Subscription::new(self.handle.clone(), stream, acks, tell);
-        subscription.wait_for_grant().await?;
-        Ok(subscription)
+        Subscription::new(self.handle.clone(), stream, acks, tell).granted_or_taken_back().await
     }
 
     /// Ends a subscription that a persistent session has from an earlier run of the program, for

@@ -352,23 +352,22 @@ impl Driver {
             }
             written = 0;
             while !self.out.is_empty() {
-                match poll_write(Pin::new(&mut *io), cx, &self.out) {
+                let end = match poll_write(Pin::new(&mut *io), cx, &self.out) {
                     Poll::Ready(Ok(taken)) => {
                         self.out.advance(taken);
                         written += taken;
+                        continue;
                     }
-                    Poll::Ready(Err(error)) => {
-                        return Err(ConnectionError::io(Step::Write, error));
-                    }
-                    Poll::Pending => {
-                        if written > 0 {
-                            self.shared.with(|state| {
-                                state.machine.handle_written(written, now.into_std());
-                            });
-                        }
-                        return Ok(());
-                    }
+                    Poll::Ready(Err(error)) => Err(ConnectionError::io(Step::Write, error)),
+                    Poll::Pending => Ok(()),
+                };
+                // Also before an error: a QoS 0 message that was taken whole is not sent again.
+                if written > 0 {
+                    self.shared.with(|state| {
+                        state.machine.handle_written(written, now.into_std());
+                    });
                 }
+                return end;
             }
         }
     }

@@ -5,7 +5,8 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let client = Client::builder("mqtt://localhost").connect().await?;
+//!     let builder = Client::builder("mqtt://localhost").client_id("hall").persistent_session();
+//!     let client = builder.connect().await?;
 //!     let mut lights = client.subscribe("lights/+", QoS::AtLeastOnce).await?;
 //!     client.publish(Publish::new("lights/hall", "on").qos(QoS::ExactlyOnce)).await?.await?;
 //!     while let Some(message) = lights.recv().await {

@@ -127,8 +127,15 @@ impl Subscription {
         self.handle.shared.lock().inboxes[self.stream].missed
     }
 
-    /// Ready when the broker has granted the filter.
-    pub(crate) async fn wait_for_grant(&self) -> Result<(), SubscribeError> {
+    /// Ready when the broker has answered. Dropped before, the subscription is taken back.
+    pub(crate) async fn granted_or_taken_back(mut self) -> Result<Self, SubscribeError> {
+        let tell = std::mem::replace(&mut self.tell, true);
+        self.wait_for_grant().await?;
+        self.tell = tell;
+        Ok(self)
+    }
+
+    async fn wait_for_grant(&self) -> Result<(), SubscribeError> {
         std::future::poll_fn(|cx| {
             let mut state = self.handle.shared.lock();
             let inbox = &mut state.inboxes[self.stream];
@@ -153,6 +160,11 @@ impl Subscription {
         let filters = self.grants();
         let handle = self.handle.clone();
         drop(self);
+        handle.shared.with(|state| {
+            // Also what it was told of by an earlier run of the program.
+            let filters = filters.iter().map(|(filter, _)| filter.clone());
+            filters.for_each(|filter| state.machine.unsubscribe_stale(filter));
+        });
         std::future::poll_fn(|cx| {
             let mut state = handle.shared.lock();
             let is_over = |(filter, _): &(_, _)| state.machine.is_unsubscribed(filter);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use mqtt_broker_core::{Broker, Config as BrokerConfig, Connection, LocalSubscription, Worker};
 use mqtt_broker_core::{Event as BrokerEvent, Message, Transmit};
-use mqtt_codec::{Decoder, Packet, PacketId, QoS, TopicFilter, TopicFilterBuf, TopicName};
+use mqtt_codec::{Packet, PacketId, Publish, QoS, TopicFilter, TopicFilterBuf, TopicName, decode};
 
 use super::{Config, Event, Machine, Outgoing, Queued, Token};
 use crate::error::Undelivered;
@@ -82,13 +82,25 @@ struct Link {
     out: SendBuffer,
 }
 
-/// What was seen of the client's bytes.
+/// What was seen on the wire, and so what the client may send.
+#[derive(Default)]
 struct Wire {
-    decoder: Decoder,
-    buffer: Vec<u8>,
-    /// Ids of PUBLISH that were sent in this session, and that PUBREL was.
-    open: HashMap<PacketId, bool>,
+    up: Vec<u8>,
+    down: Vec<u8>,
+    /// Which connection this is.
+    connection: u32,
+    /// Exchanges of the session that the client began and that no acknowledgement has ended.
+    open: HashMap<PacketId, Exchange>,
     acknowledgeable: VecDeque<PacketId>,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    /// The connection on which PUBLISH was last sent.
+    connection: u32,
+    payload: Vec<u8>,
+    /// PUBREC came, so that PUBREL is due and PUBLISH is not allowed.
+    released: bool,
 }
 
 impl World {
@@ -134,12 +146,7 @@ impl World {
             session_lost: clean,
             clean,
             granted: false,
-            wire: Wire {
-                decoder: Decoder::new(1 << 20),
-                buffer: Vec::new(),
-                open: HashMap::new(),
-                acknowledgeable: VecDeque::new(),
-            },
+            wire: Wire::default(),
         }
     }
 
@@ -201,8 +208,7 @@ impl World {
         let connection = self.broker.connection(peer, self.now).unwrap();
         self.machine.handle_open(&None, self.now).unwrap();
         let (up, down) = (VecDeque::new(), VecDeque::new());
-        self.wire.buffer.clear();
-        self.wire.acknowledgeable.clear();
+        self.wire.connect();
         self.link = Some(Link { connection, up, down, out: SendBuffer::default() });
     }
 
@@ -253,6 +259,7 @@ impl World {
                 link.connection.admit(&mut self.worker, decision, self.now).unwrap();
             }
         } else {
+            self.wire.watch_down(&bytes);
             self.machine.handle_input(&bytes, self.now).expect("the client has no complaint");
         }
     }
@@ -278,7 +285,7 @@ impl World {
             while !link.out.is_empty() {
                 let (chunk, _) = link.out.chunk();
                 let len = chunk.len();
-                self.wire.watch(chunk);
+                self.wire.watch_up(chunk);
                 link.up.extend(chunk);
                 link.out.advance(len);
                 self.machine.handle_written(len, self.now);
@@ -406,24 +413,27 @@ impl World {
 }
 
 impl Wire {
+    fn connect(&mut self) {
+        self.connection += 1;
+        self.up.clear();
+        self.down.clear();
+        self.acknowledgeable.clear();
+    }
+
     /// Looks at the client's packets: what it may not send is noticed here.
-    fn watch(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+    fn watch_up(&mut self, bytes: &[u8]) {
+        self.up.extend_from_slice(bytes);
+        let mut up = std::mem::take(&mut self.up);
         let mut at = 0;
-        while let Some((packet, len)) = self.decoder.next(&self.buffer[at..]).unwrap() {
+        while let Some((packet, len)) = decode(&up[at..], 1 << 20).unwrap() {
             at += len;
             match packet {
                 Packet::Connect(connect) if connect.clean_session() => self.open.clear(),
-                Packet::Publish(publish) => {
-                    let Some(id) = publish.packet_id() else { continue };
-                    if publish.delivery.is_dup() {
-                        assert_eq!(self.open.get(&id), Some(&false), "DUP is for repetitions only");
-                    } else {
-                        // MQTT-2.3.1-2; an older one is over if the session was lost meanwhile.
-                        self.open.insert(id, false);
-                    }
+                Packet::Publish(publish) => self.watch_publish(&publish),
+                Packet::PubRel(id) => {
+                    let open = self.open.get(&id);
+                    assert!(open.is_none_or(|open| open.released), "PUBREL {id} before its PUBREC");
                 }
-                Packet::PubRel(id) => drop(self.open.insert(id, true)),
                 Packet::PubAck(id) | Packet::PubRec(id) => {
                     // MQTT-4.6.0-2, MQTT-4.6.0-3: those before it may be repetitions that are not
                     // delivered, but no later one comes first.
@@ -436,7 +446,44 @@ impl Wire {
                 _ => {}
             }
         }
-        self.buffer.drain(..at);
+        up.drain(..at);
+        self.up = up;
+    }
+
+    fn watch_publish(&mut self, publish: &Publish<'_>) {
+        let Some(id) = publish.packet_id() else { return };
+        let (connection, payload) = (self.connection, publish.payload.to_vec());
+        let before = self.open.insert(id, Exchange { connection, payload, released: false });
+        match (publish.delivery.is_dup(), before) {
+            (false, None) => {}
+            // MQTT-3.3.1-1, MQTT-4.4.0-1
+            (true, Some(before)) => {
+                assert!(before.connection < connection, "{id} again on the same connection");
+                assert!(!before.released, "PUBLISH {id} after its PUBREL");
+                assert_eq!(before.payload, publish.payload, "{id} is another message");
+            }
+            (true, None) => panic!("DUP on the first sending of {id}"),
+            // MQTT-2.3.1-2, MQTT-3.3.1-1
+            (false, Some(before)) => panic!("no DUP on {id}, or it is given out twice: {before:?}"),
+        }
+    }
+
+    /// Looks at what reaches the client: it ends exchanges.
+    fn watch_down(&mut self, bytes: &[u8]) {
+        self.down.extend_from_slice(bytes);
+        let mut at = 0;
+        while let Some((packet, len)) = decode(&self.down[at..], 1 << 20).unwrap() {
+            at += len;
+            match packet {
+                Packet::ConnAck(connack) if !connack.session_present => self.open.clear(),
+                Packet::PubAck(id) | Packet::PubComp(id) => drop(self.open.remove(&id)),
+                Packet::PubRec(id) => {
+                    self.open.entry(id).and_modify(|open| open.released = true);
+                }
+                _ => {}
+            }
+        }
+        self.down.drain(..at);
     }
 }
 

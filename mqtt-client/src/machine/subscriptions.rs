@@ -34,6 +34,8 @@ pub(crate) struct Subscriptions {
 struct Filter {
     qos: QoS,
     streams: Vec<Stream>,
+    /// SUBSCRIBE was sent for it, so that the broker may have it.
+    is_sent: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +86,7 @@ impl Subscriptions {
             if filter.as_topic_filter().has_wildcard() {
                 self.wildcards.push(filter.clone());
             }
-            Filter { qos, streams: Vec::new() }
+            Filter { qos, streams: Vec::new(), is_sent: false }
         });
         entry.qos = entry.qos.max(qos);
         entry.streams.push(stream);
@@ -93,25 +95,27 @@ impl Subscriptions {
     }
 
     /// Takes a stream away; with the last one of a filter the subscription, if `tell` at the broker
-    /// too.
+    /// too, as far as it was told of it.
     pub(crate) fn remove(&mut self, filter: &TopicFilterBuf, stream: StreamId, tell: bool) {
         let Some(entry) = self.filters.get_mut(filter) else { return };
         self.generation += 1;
         entry.streams.retain(|other| other.id != stream);
         if entry.streams.is_empty() {
+            let is_sent = entry.is_sent;
             self.forget(filter);
             let subscribing = Change::Subscribe(filter.clone());
             self.changes.retain(|change| *change != subscribing);
-            if tell {
-                self.changes.push_back(Change::Unsubscribe(filter.clone()));
+            if tell && is_sent {
+                self.remove_stale(filter.clone());
             }
         }
     }
 
     /// Tells the broker to end a subscription that no stream here has.
     pub(crate) fn remove_stale(&mut self, filter: TopicFilterBuf) {
-        if !self.filters.contains_key(&filter) {
-            self.changes.push_back(Change::Unsubscribe(filter));
+        let change = Change::Unsubscribe(filter);
+        if !self.filters.contains_key(change.filter()) && !self.changes.contains(&change) {
+            self.changes.push_back(change);
         }
     }
 
@@ -217,11 +221,12 @@ impl Subscriptions {
         }
     }
 
-    fn write_subscribe(&self, id: PacketId, changes: &[Change], out: &mut Vec<u8>) -> bool {
+    fn write_subscribe(&mut self, id: PacketId, changes: &[Change], out: &mut Vec<u8>) -> bool {
         let filters: Vec<_> = changes
             .iter()
             .filter_map(|change| {
-                let filter = self.filters.get(change.filter())?;
+                let filter = self.filters.get_mut(change.filter())?;
+                filter.is_sent = true;
                 Some((change.filter().as_topic_filter(), filter.qos))
             })
             .collect();

@@ -1,14 +1,19 @@
 //! The client from outside: one file a topic.
 
+mod cancel;
 mod defects;
+mod every_byte;
+mod faults;
 mod mosquitto;
 mod policies;
+mod proxy;
 mod scripted;
 mod statements;
 #[cfg(feature = "file-store")]
 mod store;
 mod storms;
 mod support;
+mod ten_lines;
 #[cfg(all(feature = "tls", feature = "websocket", unix))]
 mod transports;
 mod with_broker;

@@ -6,15 +6,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use mqtt_broker_core::{Broker, serve_connection};
+use mqtt_broker_core::Broker;
 use mqtt_client::{
     Change, Client, ConfigError, ConnectionError, Delivered, FileStore, Limit, Publish,
     PublishError, QoS, Snapshot, Store, WhenFull,
 };
 use mqtt_codec::TopicFilter;
-use tokio::net::TcpListener;
 
-use crate::support::{QUICK, SOON, scratch, scripted};
+use crate::support::{QUICK, SOON, listen, scratch, scripted};
 
 // MQTT-2.3.1-3, MQTT-4.1.0-1, MQTT-4.4.0-1
 #[tokio::test]
@@ -101,14 +100,7 @@ async fn nothing_accepted_is_lost_when_the_program_is_killed() {
     let path = scratch("store-kill").join("messages");
     let broker = Broker::new(mqtt_broker_core::Config::default(), ());
     let mut observer = broker.subscribe(TopicFilter::new("t").unwrap(), QoS::ExactlyOnce);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((socket, peer)) = listener.accept().await {
-            let broker = broker.clone();
-            tokio::spawn(async move { serve_connection(&broker, socket, peer).await });
-        }
-    });
+    let port = listen(&broker).await;
     let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {

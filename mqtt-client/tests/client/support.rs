@@ -9,6 +9,7 @@ use std::time::Duration;
 use mqtt_broker_core::{Broker, PeerInfo, serve_connection};
 use mqtt_client::{Builder, Client, QoS, Reconnect};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 /// Nothing here takes longer unless it hangs.
@@ -165,6 +166,22 @@ impl Wire {
     /// Cuts every connection, without a word.
     pub(crate) fn cut(&self) {
         self.tasks.lock().unwrap().drain(..).for_each(|task| task.abort());
+    }
+}
+
+/// A broker of ours at a TCP port of its own.
+pub(crate) async fn listen(broker: &Broker) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(serve(listener, broker.clone()));
+    port
+}
+
+/// Serves a broker for ever.
+pub(crate) async fn serve(listener: TcpListener, broker: Broker) {
+    while let Ok((socket, peer)) = listener.accept().await {
+        let broker = broker.clone();
+        tokio::spawn(async move { serve_connection(&broker, socket, peer).await });
     }
 }
 
