@@ -84,6 +84,8 @@
 //! - `broker` (default): everything but [`qos`], which a client needs as well and gets alone with
 //!   `default-features = false`.
 //! - `tokio`: `serve_connection`.
+//! - `store`: a [`Store`] in one file, and who commits to it on a thread of its own: `FileStore`,
+//!   `serve_journal`.
 
 // Nothing that comes from the network can panic. Sums are left out: memory bounds them, and the fuzz
 // targets run with overflow checks.
@@ -131,11 +133,15 @@ mod send_buffer;
 mod session;
 #[cfg(feature = "broker")]
 mod stats;
+#[cfg(feature = "store")]
+mod store;
 #[cfg(feature = "broker")]
 mod sync;
 #[cfg(feature = "broker")]
 mod worker;
 
+#[cfg(feature = "store")]
+pub use self::store::{FileStore, OpenError, StoreState, Usage, serve_journal};
 #[cfg(feature = "broker")]
 pub use self::{
     broker::{Broker, Published},
@@ -161,3 +167,5 @@ pub use self::{
 };
 #[cfg(feature = "tokio")]
 pub use driver::{ServeError, serve_connection};
+#[cfg(feature = "store")]
+pub use redb::StorageBackend;

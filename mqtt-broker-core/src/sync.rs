@@ -7,6 +7,8 @@ use std::sync as imp;
 
 use std::sync::PoisonError;
 
+#[cfg(feature = "store")]
+pub(crate) use imp::atomic::AtomicU8;
 pub(crate) use imp::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use imp::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 // Nothing here depends on who lets go last, so the model has fewer orders to look at with this one.

@@ -156,6 +156,25 @@ pub struct InFlight {
 }
 
 impl Batch {
+    /// Adds a change other than [`Record::Message`], as the test of a store does.
+    pub fn push(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    /// Adds a message with its receivers. Its number has to be higher than those before it.
+    pub fn push_message(
+        &mut self,
+        id: MessageId,
+        message: Message,
+        receivers: impl IntoIterator<Item = Receiver>,
+    ) {
+        let first = self.receivers.len();
+        self.receivers.extend(receivers);
+        let receivers = first..self.receivers.len();
+        self.bytes += message.size();
+        self.records.push(Record::Message { id, message, receivers });
+    }
+
     /// The changes.
     pub fn records(&self) -> &[Record] {
         &self.records

@@ -1,0 +1,313 @@
+use std::collections::BTreeMap;
+
+use foldhash::fast::FixedState;
+use redb::{ReadableTable as _, WriteTransaction};
+
+use super::row::{Counters, MessageRow, Writer};
+use super::{COUNTERS, MESSAGES, PROGRESS, RETAINED, SESSIONS, SUBSCRIPTIONS};
+use crate::Message;
+use crate::journal::{Batch, MessageId, Receiver, Record, SessionId};
+
+/// How many receivers still need a message, for those with more than one: the others have one.
+pub(super) type Shares = std::collections::HashMap<MessageId, u32, FixedState>;
+
+/// What a batch comes to: what is made and over within it needs no row.
+#[derive(Default)]
+pub(super) struct Changes<'a> {
+    /// Rising.
+    new: Vec<New<'a>>,
+    /// By how many receivers older messages are needed no more.
+    done: BTreeMap<MessageId, u32>,
+    withdrawn: Vec<(MessageId, SessionId)>,
+    retained: BTreeMap<&'a [u8], Option<&'a Message>>,
+    /// Records of sessions.
+    others: Vec<&'a Record>,
+}
+
+struct New<'a> {
+    id: MessageId,
+    message: &'a Message,
+    receivers: &'a [Receiver],
+    withdrawn: Vec<SessionId>,
+    /// Receivers that still need it.
+    left: u32,
+}
+
+/// What is to be known of a transaction once it is committed.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// Messages of more than one receiver, with how many need them now.
+    pub(super) shares: Vec<(MessageId, u32)>,
+    /// Bytes of rows that came and went.
+    pub(super) added: u64,
+    pub(super) removed: u64,
+}
+
+impl<'a> Changes<'a> {
+    pub(super) fn of(batch: &'a Batch) -> Self {
+        let mut changes = Self::default();
+        for record in batch.records() {
+            match record {
+                Record::Message { id, message, receivers } => {
+                    let receivers = batch.receivers(receivers);
+                    let left = receivers.len() as u32;
+                    let withdrawn = Vec::new();
+                    changes.new.push(New { id: *id, message, receivers, withdrawn, left });
+                }
+                Record::Done { id } => match changes.new_message(*id) {
+                    Some(new) => new.left = new.left.saturating_sub(1),
+                    None => *changes.done.entry(*id).or_default() += 1,
+                },
+                Record::Withdraw { id, session } => match changes.new_message(*id) {
+                    Some(new) => {
+                        new.left = new.left.saturating_sub(1);
+                        new.withdrawn.push(*session);
+                    }
+                    None => {
+                        *changes.done.entry(*id).or_default() += 1;
+                        changes.withdrawn.push((*id, *session));
+                    }
+                },
+                Record::Retain { message } => {
+                    changes.retained.insert(message.topic().as_bytes(), Some(message));
+                }
+                Record::Unretain { topic } => drop(changes.retained.insert(topic.as_bytes(), None)),
+                Record::Session { .. }
+                | Record::SessionEnd { .. }
+                | Record::Subscribe { .. }
+                | Record::Replayed { .. }
+                | Record::Unsubscribe { .. }
+                | Record::Progress { .. } => changes.others.push(record),
+            }
+        }
+        changes
+    }
+
+    fn new_message(&mut self, id: MessageId) -> Option<&mut New<'a>> {
+        let place = self.new.binary_search_by_key(&id, |new| new.id).ok()?;
+        self.new.get_mut(place)
+    }
+
+    /// The counters behind this batch: also numbers of messages that are over already are not given
+    /// again.
+    pub(super) fn count(&self, counters: Counters) -> Counters {
+        let Counters { commits, mut next_message, mut next_session } = counters;
+        if let Some(new) = self.new.last() {
+            next_message = next_message.max(new.id.next());
+        }
+        for record in &self.others {
+            match record {
+                Record::Session { session, .. } => {
+                    next_session = next_session.max(session.get() + 1);
+                }
+                Record::Progress { progress, .. } => {
+                    next_message = next_message.max(progress.queued_from);
+                }
+                _ => {}
+            }
+        }
+        Counters { commits: commits + 1, next_message, next_session }
+    }
+
+    pub(super) fn write(
+        &self,
+        transaction: &WriteTransaction,
+        counters: Counters,
+        shares: &Shares,
+        writer: &mut Writer,
+    ) -> Result<Effects, redb::Error> {
+        let mut effects = Effects::default();
+        self.write_messages(transaction, shares, writer, &mut effects)?;
+        self.write_sessions(transaction, writer, &mut effects)?;
+        if !self.retained.is_empty() {
+            let mut retained = transaction.open_table(RETAINED)?;
+            for (topic, message) in &self.retained {
+                let old = match message {
+                    Some(message) => {
+                        let row = writer.retained(message);
+                        effects.add(topic.len(), row);
+                        retained.insert(*topic, row)?
+                    }
+                    None => retained.remove(*topic)?,
+                };
+                effects.remove(topic.len(), old.map(|old| old.value().len()));
+            }
+        }
+        transaction.open_table(COUNTERS)?.insert((), writer.counters(counters))?;
+        Ok(effects)
+    }
+
+    fn write_messages(
+        &self,
+        transaction: &WriteTransaction,
+        shares: &Shares,
+        writer: &mut Writer,
+        effects: &mut Effects,
+    ) -> Result<(), redb::Error> {
+        if self.done.is_empty() && self.new.iter().all(|new| new.left == 0) {
+            return Ok(());
+        }
+        let mut messages = transaction.open_table(MESSAGES)?;
+        for (id, done) in &self.done {
+            let needed = shares.get(id).copied().unwrap_or(1);
+            let left = needed.saturating_sub(*done);
+            if left == 0 {
+                let old = messages.remove(id.get())?;
+                effects.remove(8, old.map(|old| old.value().len()));
+            }
+            if needed > 1 {
+                effects.shares.push((*id, left));
+            }
+        }
+        for (id, session) in &self.withdrawn {
+            // Gone, if it was the last receiver's.
+            let Some(old) = messages.get(id.get())?.map(|row| row.value().to_vec()) else {
+                continue;
+            };
+            let broken = || redb::StorageError::Corrupted(format!("message {}", id.get()));
+            let MessageRow { message, mut receivers } =
+                MessageRow::read(id.get(), &old).ok_or_else(broken)?;
+            if let Some(place) = receivers.iter().position(|other| other.session == *session) {
+                receivers.remove(place);
+            }
+            let row = writer.message(*id, &message, receivers.iter());
+            effects.add(8, row);
+            effects.remove(8, Some(old.len()));
+            messages.insert(id.get(), row)?;
+        }
+        for new in self.new.iter().filter(|new| new.left > 0) {
+            let row = match new.withdrawn.as_slice() {
+                [] => writer.message(new.id, new.message, new.receivers.iter()),
+                withdrawn => {
+                    let is_left = |to: &&Receiver| !withdrawn.contains(&to.session);
+                    let receivers: Vec<_> = new.receivers.iter().filter(is_left).collect();
+                    writer.message(new.id, new.message, receivers.into_iter())
+                }
+            };
+            effects.add(8, row);
+            messages.insert(new.id.get(), row)?;
+            if new.left > 1 {
+                effects.shares.push((new.id, new.left));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_sessions(
+        &self,
+        transaction: &WriteTransaction,
+        writer: &mut Writer,
+        effects: &mut Effects,
+    ) -> Result<(), redb::Error> {
+        let mut tables =
+            Tables { transaction, sessions: None, subscriptions: None, progress: None };
+        for record in &self.others {
+            match record {
+                Record::Session { session, client_id, user_name, will } => {
+                    let row =
+                        writer.session(*session, client_id, user_name.as_deref(), will.as_ref());
+                    effects.add(8, row);
+                    let old = tables.sessions()?.insert(session.get(), row)?;
+                    effects.remove(8, old.map(|old| old.value().len()));
+                }
+                Record::SessionEnd { session } => {
+                    let id = session.get();
+                    let old = tables.sessions()?.remove(id)?;
+                    effects.remove(8, old.map(|old| old.value().len()));
+                    let old = tables.progress()?.remove(id)?;
+                    effects.remove(8, old.map(|old| old.value().len()));
+                    // Filters are not empty.
+                    let all = (id, [].as_slice())..(id + 1, [].as_slice());
+                    tables.subscriptions()?.retain_in(all, |(_, filter), row| {
+                        effects.remove(8 + filter.len(), Some(row.len()));
+                        false
+                    })?;
+                }
+                Record::Subscribe { session, filter, qos } => {
+                    let filter = filter.as_bytes();
+                    let row = writer.subscription(*session, filter, *qos, false);
+                    effects.add(8 + filter.len(), row);
+                    let old = tables.subscriptions()?.insert((session.get(), filter), row)?;
+                    effects.remove(8 + filter.len(), old.map(|old| old.value().len()));
+                }
+                Record::Replayed { session, filter } => {
+                    tables.set_replayed(*session, filter.as_bytes(), writer)?;
+                }
+                Record::Unsubscribe { session, filter } => {
+                    let filter = filter.as_bytes();
+                    let old = tables.subscriptions()?.remove((session.get(), filter))?;
+                    effects.remove(8 + filter.len(), old.map(|old| old.value().len()));
+                }
+                Record::Progress { session, progress } => {
+                    let row = writer.progress(*session, progress);
+                    effects.add(8, row);
+                    let old = tables.progress()?.insert(session.get(), row)?;
+                    effects.remove(8, old.map(|old| old.value().len()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+type ById<'a> = redb::Table<'a, u64, &'static [u8]>;
+type ByFilter<'a> = redb::Table<'a, (u64, &'static [u8]), &'static [u8]>;
+
+/// The tables of sessions, opened by the first who needs them.
+struct Tables<'a> {
+    transaction: &'a WriteTransaction,
+    sessions: Option<ById<'a>>,
+    subscriptions: Option<ByFilter<'a>>,
+    progress: Option<ById<'a>>,
+}
+
+impl<'a> Tables<'a> {
+    fn sessions(&mut self) -> Result<&mut ById<'a>, redb::Error> {
+        match &mut self.sessions {
+            Some(table) => Ok(table),
+            none => Ok(none.insert(self.transaction.open_table(SESSIONS)?)),
+        }
+    }
+
+    fn subscriptions(&mut self) -> Result<&mut ByFilter<'a>, redb::Error> {
+        match &mut self.subscriptions {
+            Some(table) => Ok(table),
+            none => Ok(none.insert(self.transaction.open_table(SUBSCRIPTIONS)?)),
+        }
+    }
+
+    fn progress(&mut self) -> Result<&mut ById<'a>, redb::Error> {
+        match &mut self.progress {
+            Some(table) => Ok(table),
+            none => Ok(none.insert(self.transaction.open_table(PROGRESS)?)),
+        }
+    }
+
+    /// As long as the subscription is there.
+    fn set_replayed(
+        &mut self,
+        session: SessionId,
+        filter: &[u8],
+        writer: &mut Writer,
+    ) -> Result<(), redb::Error> {
+        let table = self.subscriptions()?;
+        let key = (session.get(), filter);
+        let Some(old) = table.get(key)?.map(|row| row.value().to_vec()) else { return Ok(()) };
+        let broken =
+            || redb::StorageError::Corrupted(format!("a subscription of session {}", key.0));
+        let old = super::row::subscription(key.0, filter, &old).ok_or_else(broken)?;
+        table.insert(key, writer.subscription(session, filter, old.qos, true))?;
+        Ok(())
+    }
+}
+
+impl Effects {
+    fn add(&mut self, key: usize, row: &[u8]) {
+        self.added += (key + row.len()) as u64;
+    }
+
+    fn remove(&mut self, key: usize, row: Option<usize>) {
+        self.removed += row.map_or(0, |row| (key + row) as u64);
+    }
+}
