@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use futures::FutureExt as _;
 use futures::future::try_join_all;
-use mqtt_nightlight::connection::{self, BrokerOptions};
+use mqtt_nightlight::connection::{self, BrokerOptions, parse_period};
 use mqtt_nightlight::console::Console;
 use mqtt_nightlight::led::LedChoice;
 use mqtt_nightlight::lesson::THRESHOLD;
@@ -31,13 +31,13 @@ struct Options {
     #[command(flatten)]
     broker: BrokerOptions,
     /// Time between readings that are sent
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = interval)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_period)]
     interval: Duration,
     /// Send when the light has changed by so much, in place of at an interval
     #[arg(long, value_name = "DELTA", conflicts_with = "interval")]
     on_change: Option<u16>,
     /// With --on-change: send after so long in any case
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = interval, requires = "on_change")]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_period, requires = "on_change")]
     max_silence: Duration,
     /// Light sensor: sim (keys), day, walk, random:MIN:MAX, file:PATH, stdin, gpio:LINE
     #[arg(long, default_value = "sim")]
@@ -96,15 +96,6 @@ Examples:
   nightlight-device --id hall --devices 200 --sensor walk
 
 TIME is a number with a unit: 500ms, 5s, 2m, 1h.";
-
-/// A time that can be waited for again and again.
-fn interval(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("has to be longer than nothing".into()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
-    }
-}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

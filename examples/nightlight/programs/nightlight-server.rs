@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use mqtt_nightlight::aggregate::Aggregate;
-use mqtt_nightlight::connection::{self, BrokerOptions};
+use mqtt_nightlight::connection::{self, BrokerOptions, parse_period};
 use mqtt_nightlight::lesson::THRESHOLD;
 use mqtt_nightlight::rule::Rule;
 use mqtt_nightlight::server::{Audience, Server, ServerError, Setup};
@@ -39,7 +39,7 @@ struct Options {
     #[arg(long, value_name = "median|any")]
     aggregate: Option<Aggregate>,
     /// With --aggregate: the time whose readings are taken together
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = window, requires = "aggregate")]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_period, requires = "aggregate")]
     window: Duration,
 }
 
@@ -64,14 +64,6 @@ Examples:
   nightlight-server --fleet --aggregate median --window 10s
 
 TIME is a number with a unit: 500ms, 5s, 2m, 1h.";
-
-fn window(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("has to be longer than nothing".into()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
-    }
-}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -49,6 +49,18 @@ pub fn parse_id(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A time that can be waited for again and again, for the command line.
+///
+/// # Errors
+/// If it is not a time with its unit, or none at all.
+pub fn parse_period(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("has to be longer than nothing".into()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// The connection as a person sees it.
 #[derive(Clone, Debug)]
 pub enum Link {

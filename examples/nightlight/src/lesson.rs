@@ -53,6 +53,11 @@ pub fn command(led_on: bool) -> String {
     format!("{{\"led_on\": {led_on}}}")
 }
 
+/// A command to heat, or not to.
+pub fn heating(heating_on: bool) -> String {
+    format!("{{\"heating_on\": {heating_on}}}")
+}
+
 /// What a device says about itself.
 pub fn status(is_online: bool) -> String {
     format!("{{\"online\": {is_online}}}")
@@ -75,6 +80,27 @@ impl Payload<f64> {
     pub fn telemetry(bytes: &[u8]) -> Result<Self, BadPayload> {
         Self::read(bytes, "a number", "light", Value::as_f64)
     }
+
+    /// Reads the telemetry of a house: the temperature at its thermostat matters, the others are for
+    /// people.
+    ///
+    /// # Errors
+    /// If it is not JSON, or has no number `thermostat_temperature`.
+    pub fn thermostat(bytes: &[u8]) -> Result<Self, BadPayload> {
+        Self::read(bytes, "a number", "thermostat_temperature", Value::as_f64)
+    }
+}
+
+impl Payload<(u64, u64)> {
+    /// Reads the telemetry of a machine: its run and the number of the reading in it.
+    ///
+    /// # Errors
+    /// If it is not JSON, or one of the two is missing.
+    pub fn machine(bytes: &[u8]) -> Result<Self, BadPayload> {
+        Self::read_from(bytes, "a number, and \"run\"", "number", |whole| {
+            Some((whole.get("run")?.as_u64()?, whole.get("number")?.as_u64()?))
+        })
+    }
 }
 
 impl Payload<bool> {
@@ -84,6 +110,14 @@ impl Payload<bool> {
     /// If it is not JSON, or `led_on` is neither `true` nor `false`.
     pub fn command(bytes: &[u8]) -> Result<Self, BadPayload> {
         Self::read(bytes, "true or false", "led_on", Value::as_bool)
+    }
+
+    /// Reads a command to heat.
+    ///
+    /// # Errors
+    /// If it is not JSON, or `heating_on` is neither `true` nor `false`.
+    pub fn heating(bytes: &[u8]) -> Result<Self, BadPayload> {
+        Self::read(bytes, "true or false", "heating_on", Value::as_bool)
     }
 
     /// Reads a status.
@@ -102,10 +136,19 @@ impl<T> Payload<T> {
         name: &'static str,
         field: impl Fn(&Value) -> Option<T>,
     ) -> Result<Self, BadPayload> {
+        Self::read_from(bytes, kind, name, |whole| whole.get(name).and_then(&field))
+    }
+
+    fn read_from(
+        bytes: &[u8],
+        kind: &'static str,
+        name: &'static str,
+        field: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Self, BadPayload> {
         let bad = |reason| BadPayload { reason, bytes: bytes.to_vec() };
         let whole: Value =
             serde_json::from_slice(bytes).map_err(|error| bad(Reason::Json(error.to_string())))?;
-        let found = whole.get(name).and_then(field);
+        let found = field(&whole);
         let field = found.ok_or_else(|| bad(Reason::Field { name, kind }))?;
         Ok(Self { field, whole })
     }

@@ -10,11 +10,14 @@
 //! - [`device`]: what a device knows and does, without network and clock; [`life`] gives it both.
 //! - [`console`]: what a device prints. [`screen`]: how it is drawn in a terminal.
 //! - [`server`]: the server, with [`aggregate`] for decisions about many devices.
+//! - [`thermostat`]: the other thing at home, and a machine whose every reading counts.
+//! - [`backlog`]: readings that wait for a connection.
 //! - [`connection`]: the options and words about the broker that all programs have.
 
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
+pub mod backlog;
 pub mod connection;
 pub mod console;
 pub mod device;
@@ -26,3 +29,4 @@ pub mod rule;
 pub mod screen;
 pub mod sensor;
 pub mod server;
+pub mod thermostat;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use mqtt_client::{
-    Client, ConfigError, Endpoint, FileStore, Limit, Offline, Publish, PublishError, QoS, Receipt,
-    Stats, Subscription, WhenFull,
+    Client, ConfigError, Endpoint, Offline, Publish, PublishError, QoS, Receipt, Stats,
+    Subscription,
 };
 use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep_until};
 
+use crate::backlog::{StoreError, keep_every_reading};
 use crate::connection::{BrokerOptions, GOODBYE, Link};
 use crate::device::{Device, Line};
 use crate::led::Led;
@@ -55,12 +56,6 @@ pub enum Policy {
         store: Option<PathBuf>,
     },
 }
-
-/// Readings that wait at most. One a second for eleven days; beyond, the oldest go.
-const LONGEST_QUEUE: usize = 1_000_000;
-
-/// Their bytes: what a small computer can spare.
-const LARGEST_QUEUE: usize = 64 << 20;
 
 /// What shows a device, and takes the wishes of a person.
 pub trait View {
@@ -121,13 +116,8 @@ pub enum LifeError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The store of readings cannot be opened.
-    #[error("{}: {error}", path.display())]
-    Store {
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A reading could not be accepted.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -162,24 +152,11 @@ impl Life {
         let Setup { id, broker, policy, .. } = setup;
         let topics = Topics::of(&id);
         let will = Publish::new(topics.status.clone(), lesson::status(false));
-        let builder = broker
-            .client(lesson::device_client(&id))
-            .will(will.qos(QoS::AtLeastOnce).retain(true))
-            // One at a time: what is sent again after a cut is then never behind something newer.
-            .inflight(1);
+        let builder =
+            broker.client(lesson::device_client(&id)).will(will.qos(QoS::AtLeastOnce).retain(true));
         let builder = match &policy {
             Policy::Latest => builder.offline(Offline::Latest),
-            Policy::Queue { store } => {
-                let builder = builder.offline(Offline::Queue).queue_limit(Limit {
-                    messages: LONGEST_QUEUE,
-                    bytes: LARGEST_QUEUE,
-                    when_full: WhenFull::DropOldest,
-                });
-                match store {
-                    Some(folder) => builder.store(open_store(folder, &id)?),
-                    None => builder,
-                }
-            }
+            Policy::Queue { store } => keep_every_reading(builder, store.as_deref(), &id)?,
         };
         // Before connecting, so that the first command has a place to go; the client subscribes
         // again by itself after each reconnect.
@@ -308,27 +285,20 @@ impl Life {
         }
         self.last_sent = Some((light, now));
         let payload = lesson::telemetry(light);
-        self.device.handle_telemetry(&payload);
         let qos = match self.policy {
             Policy::Latest => QoS::AtMostOnce,
             Policy::Queue { .. } => QoS::AtLeastOnce,
         };
-        let message = Publish::new(self.topics.telemetry.clone(), payload).qos(qos);
+        let message = Publish::new(self.topics.telemetry.clone(), payload.clone()).qos(qos);
         self.receipts.push(self.client.publish(message).await?);
+        // Said when it cannot get lost any more, with a store.
+        self.device.handle_telemetry(&payload);
         Ok(())
     }
 }
 
-fn open_store(folder: &PathBuf, id: &str) -> Result<FileStore, LifeError> {
-    // An id may have slashes, a file name may not.
-    let path = folder.join(format!("{}.redb", id.replace('%', "%25").replace('/', "%2F")));
-    std::fs::create_dir_all(folder)
-        .and_then(|()| FileStore::open(&path))
-        .map_err(|error| LifeError::Store { path, error })
-}
-
 /// Ticks that keep their beat: one that came late does not shift the others, as a sleep would.
-fn ticks(first_after: Duration, period: Duration) -> Interval {
+pub(crate) fn ticks(first_after: Duration, period: Duration) -> Interval {
     let mut ticks = interval_at(tokio::time::Instant::now() + first_after, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks

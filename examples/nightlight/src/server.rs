@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::aggregate::{Aggregate, Window};
 use crate::connection::{BrokerOptions, GOODBYE, Link};
+use crate::console::{Announcer, note, say};
 use crate::lesson::{self, Payload, PythonCommand, Topics};
 use crate::rule::Rule;
 
@@ -98,7 +99,7 @@ pub struct Server {
     decisions: Decisions,
     setup: Setup,
     window: Window,
-    complaint: Option<String>,
+    announcer: Announcer,
 }
 
 impl Server {
@@ -131,7 +132,7 @@ impl Server {
             messages,
             decisions: Decisions::new(setup.rule, setup.on_change),
             window: Window::default(),
-            complaint: None,
+            announcer: Announcer::default(),
             setup,
         })
     }
@@ -183,19 +184,11 @@ impl Server {
         if link.is_connected() {
             // What was decided before may not have arrived.
             self.decisions.forget_what_was_said();
-            self.complaint = None;
-            self.say(None, format_args!("MQTT connected!"))?;
         }
-        let Some(cause) = link.cause() else { return Ok(()) };
-        if cause.is_lasting() {
-            return Err(ServerError::Refused(cause.clone()));
+        match link.cause() {
+            Some(cause) if cause.is_lasting() => Err(ServerError::Refused(cause.clone())),
+            _ => Ok(self.announcer.announce(link)?),
         }
-        let complaint = cause.to_string();
-        if self.complaint.as_ref() != Some(&complaint) {
-            writeln!(io::stderr(), "Not connected: {complaint}")?;
-            self.complaint = Some(complaint);
-        }
-        Ok(())
     }
 
     async fn handle_message(&mut self, message: &Message) -> Result<(), ServerError> {
@@ -206,18 +199,18 @@ impl Server {
                 Ok(_) => self.decisions.forget(id),
                 // Somebody has told the broker to forget the device.
                 Err(_) if message.payload().is_empty() => self.decisions.forget(id),
-                Err(error) => writeln!(io::stderr(), "{topic}: {error}")?,
+                Err(error) => note(format_args!("{topic}: {error}"))?,
             }
             return Ok(());
         }
         let telemetry = match Payload::telemetry(message.payload()) {
             Ok(telemetry) => telemetry,
             Err(error) => {
-                writeln!(io::stderr(), "{topic}: {error}")?;
+                note(format_args!("{topic}: {error}"))?;
                 return Ok(());
             }
         };
-        self.say(Some(id), format_args!("Message received: {telemetry}"))?;
+        self.say(id, format_args!("Message received: {telemetry}"))?;
         if self.setup.aggregate.is_some() {
             self.window.insert(id, telemetry.field);
             return Ok(());
@@ -240,7 +233,7 @@ impl Server {
     }
 
     async fn command(&mut self, id: &str, led_on: bool) -> Result<(), ServerError> {
-        self.say(Some(id), format_args!("Sending message: {}", PythonCommand(led_on)))?;
+        self.say(id, format_args!("Sending message: {}", PythonCommand(led_on)))?;
         let command = Publish::new(Topics::of(id).commands, lesson::command(led_on))
             .qos(QoS::AtLeastOnce)
             .retain(self.setup.retain_commands);
@@ -249,13 +242,11 @@ impl Server {
         Ok(())
     }
 
-    fn say(&self, id: Option<&str>, line: fmt::Arguments<'_>) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        match id.filter(|_| !self.setup.audience.is_one()) {
-            Some(id) => writeln!(stdout, "[{id}] {line}")?,
-            None => writeln!(stdout, "{line}")?,
+    fn say(&self, id: &str, line: fmt::Arguments<'_>) -> io::Result<()> {
+        match self.setup.audience.is_one() {
+            true => say(line),
+            false => say(format_args!("[{id}] {line}")),
         }
-        stdout.flush()
     }
 }
 

@@ -57,21 +57,21 @@ impl Browser {
         let size = json!({
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": is_phone,
         });
-        self.call("Emulation.setDeviceMetricsOverride", size).await;
+        let resized = self.call("Emulation.setDeviceMetricsOverride", size).await;
+        resized.expect("chromium resizes the page");
     }
 
     /// What an expression of JavaScript is on the page.
     pub(crate) async fn evaluate(&mut self, expression: &str) -> Value {
-        let arguments = json!({ "expression": expression, "returnByValue": true });
-        let mut result = self.call("Runtime.evaluate", arguments).await;
-        assert!(result.get("exceptionDetails").is_none(), "{expression}: {result}");
-        result["result"]["value"].take()
+        let value = self.try_evaluate(expression).await;
+        value.unwrap_or_else(|error| panic!("{expression}: {error}"))
     }
 
     /// Waits until an expression is true.
     pub(crate) async fn expect(&mut self, expression: &str) {
         let waiting = timeout(DEADLINE, async {
-            while self.evaluate(expression).await != Value::Bool(true) {
+            // While a page is loaded, it may have nothing that an expression asks for.
+            while self.try_evaluate(expression).await != Ok(Value::Bool(true)) {
                 sleep(Duration::from_millis(10)).await;
             }
         });
@@ -81,14 +81,31 @@ impl Browser {
         }
     }
 
+    /// Loads the page anew.
+    pub(crate) async fn reload(&mut self) {
+        self.evaluate("window.isOld = true").await;
+        self.call("Page.reload", json!({})).await.expect("chromium reloads");
+        self.expect("!window.isOld && document.readyState === 'complete'").await;
+    }
+
+    async fn try_evaluate(&mut self, expression: &str) -> Result<Value, Value> {
+        let arguments = json!({ "expression": expression, "returnByValue": true });
+        let mut result = self.call("Runtime.evaluate", arguments).await?;
+        match result.get("exceptionDetails") {
+            Some(exception) => Err(exception.clone()),
+            None => Ok(result["result"]["value"].take()),
+        }
+    }
+
     /// A picture of the page, as a PNG file has it.
     pub(crate) async fn picture(&mut self) -> Vec<u8> {
         let result = self.call("Page.captureScreenshot", json!({ "format": "png" })).await;
+        let result = result.expect("chromium makes a picture");
         let data = result["data"].as_str().expect("a picture");
         BASE64_STANDARD.decode(data).expect("it is in base64")
     }
 
-    async fn call(&mut self, method: &str, parameters: Value) -> Value {
+    async fn call(&mut self, method: &str, parameters: Value) -> Result<Value, Value> {
         self.calls += 1;
         let call = json!({ "id": self.calls, "method": method, "params": parameters });
         self.socket.send(Message::text(call.to_string())).await.expect("chromium listens");
@@ -99,8 +116,10 @@ impl Browser {
                 let Message::Text(text) = message else { continue };
                 let mut answer: Value = serde_json::from_str(&text).expect("chromium speaks JSON");
                 if answer["id"] == self.calls {
-                    assert!(answer.get("error").is_none(), "{method}: {answer}");
-                    return answer["result"].take();
+                    return match answer.get("error") {
+                        Some(error) => Err(error.clone()),
+                        None => Ok(answer["result"].take()),
+                    };
                 }
             }
         });

@@ -23,3 +23,4 @@ mod program;
 mod room;
 mod server;
 mod terminal;
+mod thermostat;

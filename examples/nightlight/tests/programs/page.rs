@@ -102,7 +102,7 @@ async fn devices_come_and_go_and_can_be_forgotten() {
     // Its will tells, and is still there for a page that comes later.
     device.kill_9();
     browser.expect(&format!("{presence} === 'offline'")).await;
-    browser.evaluate("location.reload()").await;
+    browser.reload().await;
     browser.expect(&format!("{presence} === 'offline'")).await;
     let device = room.device(broker.port(), &[]);
     browser.expect(&format!("{presence} === 'online'")).await;
@@ -111,7 +111,7 @@ async fn devices_come_and_go_and_can_be_forgotten() {
     browser.expect(&format!("{presence} === 'offline'")).await;
     browser.evaluate(&card(&room, ".querySelector('.forget').click()")).await;
     browser.expect(&format!("{} === null", card(&room, ""))).await;
-    browser.evaluate("location.reload()").await;
+    browser.reload().await;
     browser.expect("document.getElementById('link')?.className === 'connected'").await;
     browser.expect("!document.getElementById('nobody').hidden").await;
 }
