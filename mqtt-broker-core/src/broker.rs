@@ -105,7 +105,8 @@ impl Broker {
         // Now all groups are there again.
         for (recovered, session) in sessions.into_iter().zip(&restored) {
             let group = |filter: &TopicFilterBuf| shared.router.group(filter.as_topic_filter());
-            session.lock().restore(recovered.progress, recovered.messages, group);
+            let (progress, messages) = (recovered.progress, recovered.messages);
+            session.lock().restore(progress, messages, group, &shared.config);
         }
         broker.with_worker(|worker| {
             for session in restored {
@@ -705,7 +706,7 @@ impl Shared {
                     tx.add_receiver(session, qos, true, None);
                 }
                 tx.end_message(&Publication::from(&message));
-                state.queue(message, number);
+                state.queue(message, number, &self.config);
             }
             state.pump(&self.config, worker, &mut tx);
             tx.touch(session, &mut state);

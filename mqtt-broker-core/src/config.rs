@@ -50,6 +50,9 @@ pub struct Config {
     /// The same in bytes of topic and payload. One message is accepted whatever its size when
     /// nothing waits. Default 1 MiB.
     pub max_queued_bytes: usize,
+    /// The same in memory, for messages that a [`Store`](crate::Store) has as well: those behind are
+    /// read from there when their turn comes. Default 64 KiB.
+    pub max_queued_bytes_in_memory: usize,
     /// Whether QoS 0 messages wait for an absent client as well. Default no.
     pub queue_qos0: bool,
     /// Whether messages are delivered at the QoS that a subscription was granted, even when they were
@@ -106,6 +109,7 @@ impl Default for Config {
             max_incoming_qos2: 4096,
             max_queued_messages: 1000,
             max_queued_bytes: 1 << 20,
+            max_queued_bytes_in_memory: 64 << 10,
             queue_qos0: false,
             upgrade_qos: false,
             deliver_overlaps: false,

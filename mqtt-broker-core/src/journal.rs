@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use thiserror::Error;
 
+use crate::Message;
 use crate::session::Session;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 pub use batch::{Batch, InFlight, MessageId, Progress, Receiver, Record, SessionId};
@@ -24,6 +25,14 @@ pub trait Store {
     /// Makes a batch durable, all of it or nothing. When this returns `Ok`, a power cut loses none
     /// of it.
     fn commit(&mut self, batch: &Batch) -> Result<(), CommitError>;
+
+    /// Reads messages again that wait for a session, with its QoS and RETAIN flag, in the order of
+    /// `ids`. Those that are not durable yet are left out.
+    fn load(
+        &mut self,
+        session: SessionId,
+        ids: &[MessageId],
+    ) -> Result<Vec<(MessageId, Message)>, CommitError>;
 }
 
 /// Why a batch is not durable.
@@ -49,43 +58,91 @@ pub struct Journal {
     log: Arc<Log>,
     /// The batch that is being committed.
     batch: Batch,
+    loads: Vec<Load>,
+}
+
+/// Messages that a session wants to have back in memory.
+#[derive(Debug)]
+struct Load {
+    session: Arc<Session>,
+    ids: Vec<MessageId>,
+    /// The batch that makes them durable, or a later one.
+    after: u64,
 }
 
 impl Journal {
     pub(crate) fn new(log: Arc<Log>) -> Self {
-        Self { log, batch: Batch::default() }
+        Self { log, batch: Batch::default(), loads: Vec::new() }
     }
 
-    /// Commits what waits, if something does. After [`CommitError::Full`] the same batch is tried
-    /// again with the next call; after [`CommitError::Failed`] calling it again is of no use.
+    /// Commits what waits, if something does, and reads what sessions want to have back. After
+    /// [`CommitError::Full`] the same batch is tried again with the next call; after
+    /// [`CommitError::Failed`] calling it again is of no use.
     ///
-    /// True when a batch was committed.
+    /// True when there was something to do.
     pub fn commit(&mut self, store: &mut impl Store) -> Result<bool, CommitError> {
-        if self.batch.is_empty() && !self.log.take(&mut self.batch) {
+        self.log.take(&mut self.batch, &mut self.loads);
+        if self.is_idle() {
             return Ok(false);
         }
-        match store.commit(&self.batch) {
-            Ok(()) => {
-                let (number, bytes) = (self.batch.number, self.batch.bytes);
-                self.batch.clear();
-                self.log.set_durable(number, bytes);
-                Ok(true)
-            }
-            Err(error) => {
-                self.log.set_failing(matches!(error, CommitError::Failed(_)));
-                Err(error)
+        let result = self.work(store);
+        if let Err(CommitError::Failed(_)) = &result {
+            self.log.set_failed();
+        }
+        result.map(|()| true)
+    }
+
+    fn work(&mut self, store: &mut impl Store) -> Result<(), CommitError> {
+        // What is durable can be read even when nothing can be written.
+        self.load(store)?;
+        if !self.batch.is_empty() {
+            store.commit(&self.batch)?;
+            let (number, bytes) = (self.batch.number, self.batch.bytes);
+            self.batch.clear();
+            self.log.set_durable(number, bytes);
+        }
+        self.load(store)?;
+        // What is not there now has to come with a later batch, unless the session is over.
+        self.loads.retain(Load::is_wanted);
+        match self.loads.iter().find(|load| self.log.is_durable(load.after)) {
+            None => Ok(()),
+            Some(load) => {
+                let error = format!("messages {:?} are missing", load.ids);
+                Err(CommitError::Failed(error.into()))
             }
         }
+    }
+
+    /// Carries out the loads of which at least the first message is there.
+    fn load(&mut self, store: &mut impl Store) -> Result<(), CommitError> {
+        for load in std::mem::take(&mut self.loads) {
+            let messages = store.load(load.session.id().into(), &load.ids)?;
+            if messages.is_empty() {
+                self.loads.push(load);
+            } else {
+                let waker = {
+                    let mut state = load.session.lock();
+                    state.fill(messages);
+                    state.take_waker()
+                };
+                waker.into_iter().for_each(Waker::wake);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.batch.is_empty() && self.loads.is_empty()
     }
 
     /// Ready with true when there is something to commit, and with false when the broker is gone and
     /// everything is committed.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<bool> {
-        if !self.batch.is_empty() {
+        if !self.is_idle() {
             return Poll::Ready(true);
         }
         let mut pending = self.log.pending.lock();
-        if !pending.is_empty() {
+        if !pending.is_idle() {
             return Poll::Ready(true);
         }
         if self.log.is_closed.load(Ordering::Acquire) {
@@ -96,10 +153,16 @@ impl Journal {
     }
 }
 
+impl Load {
+    fn is_wanted(&self) -> bool {
+        self.ids.first().is_some_and(|id| self.session.lock().waits_for(*id))
+    }
+}
+
 impl Drop for Journal {
     fn drop(&mut self) {
         // Nobody commits any more: what waits, waits in vain.
-        self.log.set_failing(true);
+        self.log.set_failed();
     }
 }
 
@@ -140,6 +203,7 @@ struct Pending {
     batch: Batch,
     /// Sessions whose [`Progress`] is to be part of it.
     touched: Vec<Arc<Session>>,
+    loads: Vec<Load>,
     next_message: MessageId,
     /// The batch in which a session has ended last.
     last_end: u64,
@@ -151,8 +215,14 @@ impl Log {
     /// A journal whose messages are numbered from `next_message` on.
     pub(crate) fn new(next_message: MessageId) -> Self {
         let batch = Batch { number: 1, ..Batch::default() };
-        let pending =
-            Pending { batch, touched: Vec::new(), next_message, last_end: 0, committer: None };
+        let pending = Pending {
+            batch,
+            touched: Vec::new(),
+            loads: Vec::new(),
+            next_message,
+            last_end: 0,
+            committer: None,
+        };
         Self {
             pending: Mutex::new(pending),
             durable: AtomicU64::new(0),
@@ -203,16 +273,15 @@ impl Log {
         committer.into_iter().for_each(Waker::wake);
     }
 
-    /// Hands over the batch, if there is something in it, for an empty one.
-    fn take(&self, batch: &mut Batch) -> bool {
+    /// Hands over what there is to do: the batch, in place of an empty one, and what is to be read.
+    fn take(&self, batch: &mut Batch, loads: &mut Vec<Load>) {
         let mut pending = self.pending.lock();
+        loads.append(&mut pending.loads);
         pending.note_progress();
-        if pending.batch.is_empty() {
-            return false;
+        if batch.is_empty() && !pending.batch.is_empty() {
+            batch.number = pending.batch.number + 1;
+            std::mem::swap(batch, &mut pending.batch);
         }
-        batch.number = pending.batch.number + 1;
-        std::mem::swap(batch, &mut pending.batch);
-        true
     }
 
     /// Counts a message that waits to be durable.
@@ -226,12 +295,10 @@ impl Log {
         self.wake(|waited_for| waited_for <= number);
     }
 
-    /// A commit has failed, for now or for good.
-    fn set_failing(&self, for_good: bool) {
-        if for_good {
-            self.has_failed.store(true, Ordering::Release);
-            self.wake(|_| true);
-        }
+    /// Nothing will be durable any more.
+    fn set_failed(&self) {
+        self.has_failed.store(true, Ordering::Release);
+        self.wake(|_| true);
     }
 
     fn wake(&self, is_meant: impl Fn(u64) -> bool) {
@@ -244,6 +311,11 @@ impl Log {
 impl Pending {
     fn is_empty(&self) -> bool {
         self.batch.is_empty() && self.touched.is_empty()
+    }
+
+    /// Whether there is nothing for the committer to do.
+    fn is_idle(&self) -> bool {
+        self.is_empty() && self.loads.is_empty()
     }
 
     fn last(&self) -> u64 {

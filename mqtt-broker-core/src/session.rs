@@ -325,7 +325,7 @@ impl State {
         if self.queue.is_over(queued.message.size(), config, patience) {
             return Outcome::Dropped(DropReason::QueueFull);
         }
-        self.queue.push(queued);
+        self.queue.push(queued, config);
         let is_full = self.queue.is_over(0, config, 1);
         if patience == 2 && is_full && !self.is_held {
             Outcome::Congested
@@ -335,8 +335,8 @@ impl State {
     }
 
     /// Queues a message past the limits. There has to be a reason why they are few.
-    pub(crate) fn queue(&mut self, message: Message, number: Option<MessageId>) {
-        self.queue.push(Queued { message, group: None, number });
+    pub(crate) fn queue(&mut self, message: Message, number: Option<MessageId>, config: &Config) {
+        self.queue.push(Queued { message, group: None, number }, config);
     }
 
     /// Sends what the window and the outbox have room for.
@@ -459,6 +459,10 @@ impl State {
         worker: &mut Worker,
         tx: &mut Transaction<'_>,
     ) -> Option<(Box<SendBuffer>, u64)> {
+        if self.outbox.is_none() {
+            // Messages that were read from the store may be there.
+            self.pump(config, worker, tx);
+        }
         let outbox = self.outbox.take().filter(|outbox| !outbox.is_empty())?;
         let after = std::mem::take(&mut self.outbox_after);
         self.pump(config, worker, tx);
@@ -502,9 +506,7 @@ impl State {
     /// Collects who has to be woken, to be called when no lock is held: the task that takes the
     /// messages, and publishers that waited for room.
     pub(crate) fn wake(&mut self, config: &Config, wakes: &mut Vec<Waker>) {
-        if !self.is_stalled {
-            wakes.extend(self.waker.take());
-        }
+        wakes.extend(self.take_waker());
         self.release(config, wakes);
     }
 
@@ -611,16 +613,29 @@ impl State {
         progress: Progress,
         messages: Vec<RecoveredMessage>,
         group: impl Fn(&TopicFilterBuf) -> Option<Arc<Group>>,
+        config: &Config,
     ) {
-        let (in_flight, waiting): (Vec<_>, Vec<_>) =
-            messages.into_iter().partition(|message| message.id < progress.queued_from);
-        let queued = |RecoveredMessage { id, message, group: filter }| Queued {
-            message,
-            group: filter.as_ref().and_then(&group),
-            number: Some(id),
-        };
-        let mut in_flight: BTreeMap<_, _> =
-            in_flight.into_iter().map(|message| (message.id, queued(message))).collect();
+        let mut in_flight = BTreeMap::new();
+        let mut may_be_sent = true;
+        for RecoveredMessage { id, qos, size, message, group: filter } in messages {
+            let group = filter.as_ref().and_then(&group);
+            let queued = message.map(|message| Queued { message, group, number: Some(id) });
+            if id < progress.queued_from {
+                in_flight.extend(queued.map(|queued| (id, queued)));
+                continue;
+            }
+            // What was sent at QoS 1 since the last commit is the front of what waits, up to the
+            // first message of QoS 2, which is sent after a commit only. In the same order it is
+            // sent again with the same packet ids.
+            may_be_sent &= qos == QoS::AtLeastOnce;
+            if may_be_sent && Some(id) <= progress.may_be_sent {
+                self.may_be_sent = Some(id);
+            }
+            match queued {
+                Some(queued) => self.queue.push(queued, config),
+                None => self.queue.push_stored(id, size),
+            }
+        }
         for InFlight { packet_id, message } in progress.in_flight {
             match message {
                 None => drop(self.sender.restore(packet_id, None)),
@@ -634,18 +649,30 @@ impl State {
             }
         }
         self.sender.restore_next(progress.next_packet_id);
-        let mut may_be_sent = true;
-        for queued in waiting.into_iter().map(queued) {
-            // What was sent at QoS 1 since the last commit is the front of what waits, up to the
-            // first message of QoS 2, which is sent after a commit only. In the same order it is
-            // sent again with the same packet ids.
-            may_be_sent &= queued.message.qos() == QoS::AtLeastOnce;
-            if may_be_sent && queued.number <= progress.may_be_sent {
-                self.may_be_sent = queued.number;
-            }
-            self.queue.push(queued);
-        }
         self.receiver.restore(&progress.received);
+    }
+
+    /// The waker of the task that takes messages: there are some.
+    pub(crate) fn take_waker(&mut self) -> Option<Waker> {
+        if self.is_stalled { None } else { self.waker.take() }
+    }
+
+    /// Messages that the client will soon have to get from the store, to be asked for once.
+    pub(crate) fn load(&mut self) -> Option<Vec<MessageId>> {
+        if self.queue.is_empty() || !self.is_connected() {
+            return None;
+        }
+        self.queue.load()
+    }
+
+    /// Messages that were asked for have been read.
+    pub(crate) fn fill(&mut self, loaded: Vec<(MessageId, Message)>) {
+        self.queue.fill(loaded);
+    }
+
+    /// Whether a message waits and is the next to be read from the store.
+    pub(crate) fn waits_for(&self, number: MessageId) -> bool {
+        self.queue.next_stored() == Some(number)
     }
 
     /// How far the deliveries are, when the next message will be `next`. `None` when the session is

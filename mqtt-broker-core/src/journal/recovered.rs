@@ -51,8 +51,14 @@ pub struct RecoveredSubscription {
 pub struct RecoveredMessage {
     /// Its number.
     pub id: MessageId,
-    /// Topic, payload, and the receiver's QoS and RETAIN flag.
-    pub message: Message,
+    /// The QoS at which the session gets it.
+    pub qos: QoS,
+    /// Bytes of topic and payload.
+    pub size: usize,
+    /// Topic, payload, and the receiver's QoS and RETAIN flag. It may be left out when the message
+    /// [waits](Progress::queued_from), and not for a group: it is [loaded](super::Store::load) when
+    /// its turn comes.
+    pub message: Option<Message>,
     /// The filter of the shared subscription whose turn it was.
     pub group: Option<TopicFilterBuf>,
 }

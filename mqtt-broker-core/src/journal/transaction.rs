@@ -2,7 +2,7 @@ use std::task::Waker;
 
 use mqtt_codec::{QoS, TopicNameBuf};
 
-use super::{Log, MessageId, Pending, Receiver, Record};
+use super::{Load, Log, MessageId, Pending, Receiver, Record};
 use crate::Message;
 use crate::publication::Publication;
 use crate::router::Group;
@@ -70,15 +70,21 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Sees to it that the batch says how far a session is, if that has changed.
+    /// Sees to it that the batch says how far a session is, if that has changed, and that it gets
+    /// what it needs from the store.
     pub(crate) fn touch(&mut self, session: &Arc<Session>, state: &mut State) {
         if let Some(pending) = &mut self.pending
             && session.is_kept()
-            && state.has_progressed
         {
-            self.after = pending.batch.number;
-            if !std::mem::replace(&mut state.is_touched, true) {
-                pending.touched.push(Arc::clone(session));
+            if state.has_progressed {
+                self.after = pending.batch.number;
+                if !std::mem::replace(&mut state.is_touched, true) {
+                    pending.touched.push(Arc::clone(session));
+                }
+            }
+            if let Some(ids) = state.load() {
+                let (session, after) = (Arc::clone(session), pending.batch.number);
+                pending.loads.push(Load { session, ids, after });
             }
         }
     }
@@ -154,7 +160,7 @@ impl<'a> Transaction<'a> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         let Some(mut pending) = self.pending.take() else { return };
-        let committer = if pending.is_empty() { None } else { pending.committer.take() };
+        let committer = if pending.is_idle() { None } else { pending.committer.take() };
         drop(pending);
         committer.into_iter().for_each(Waker::wake);
     }

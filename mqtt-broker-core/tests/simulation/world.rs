@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use mqtt_broker_core::{Broker, Config, Journal, LocalSubscription, PeerInfo, Recovered, Worker};
+use mqtt_broker_core::{
+    Broker, CommitError, Config, Journal, LocalSubscription, PeerInfo, Recovered, Worker,
+};
 use mqtt_codec::{QoS, TopicFilter, TopicName};
 
 use crate::Summary;
@@ -45,6 +47,9 @@ impl World {
         config.max_queued_bytes = [500, 5000, 1 << 20][rng.usize(..3)];
         config.max_outbox_bytes = [100, 2000, 1 << 20][rng.usize(..3)];
         config.max_retained_messages = [2, 100][rng.usize(..2)];
+        if durable {
+            config.max_queued_bytes_in_memory = [0, 100, 64 << 10][rng.usize(..3)];
+        }
         config.queue_qos0 = rng.u8(..4) == 0;
         config.session_expiry = rng.bool().then(|| Duration::from_secs(rng.u64(10..500)));
         config.congestion_timeout = Duration::from_secs(rng.u64(1..20));
@@ -217,6 +222,7 @@ impl World {
                 true
             }
             Ok(false) => false,
+            Err(CommitError::Failed(error)) => panic!("{error}"),
             Err(_) => {
                 storage.snapshot = Some(snapshot);
                 false
