@@ -4,8 +4,9 @@ mod cancel;
 mod defects;
 mod every_byte;
 mod faults;
-mod mosquitto;
 mod policies;
+#[cfg(unix)]
+mod processes;
 mod proxy;
 mod scripted;
 mod statements;

@@ -3,14 +3,20 @@
 //! `MQTT_STORMS=1000` runs more storms than a usual test run, `MQTT_STORM=n` only one.
 
 use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mqtt_broker_core::{Broker, Config};
-use mqtt_client::{Client, Delivered, Publish, QoS, Reconnect};
-use mqtt_codec::TopicFilter;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
+use mqtt_client::{Client, Delivered, Publish, QoS, Reconnect, Timeouts};
+use mqtt_codec::{Frame, MAX_PACKET, TopicFilter, frame};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::Wire;
@@ -24,23 +30,33 @@ const BAD_CONNECTIONS: u64 = 12;
 /// Messages published in a storm.
 const MESSAGES: usize = 300;
 
-/// What a connection suffers.
+/// What a connection suffers, from so many bytes on.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Refused,
     /// Both directions end after so many bytes upwards.
     CutUp(usize),
     CutDown(usize),
+    /// The client gets an error instead of an end.
+    Reset(usize),
     /// The broker's side ends, what the client sends still arrives for a while.
-    HalfClosed(usize),
+    HalfClosedDown(usize),
+    /// The client's side ends, what the broker sends still arrives for a while.
+    HalfClosedUp(usize),
     /// Nothing is carried any more, and nobody is told.
     Silent(usize),
     /// The broker's bytes get lost from there on: acknowledgements do not arrive.
     Deaf(usize),
+    /// What the client sends is not read any more; what the broker sends arrives.
+    Unread(usize),
     /// A byte at a time, then a cut.
     Dribble(usize),
     /// Everything late, then a cut.
     Slow(usize),
+    /// Every so-manieth acknowledgement gets lost, alone.
+    AcksLost(usize),
+    /// Every so-manieth acknowledgement comes after what follows it, alone.
+    AcksLate(usize),
     None,
 }
 
@@ -54,15 +70,20 @@ fn fault(seed: u64, connection: u64) -> Fault {
     if connection >= BAD_CONNECTIONS {
         return Fault::None;
     }
-    match x % 8 {
+    match x % 13 {
         0 => Fault::Refused,
         1 => Fault::CutUp(at),
         2 => Fault::CutDown(at),
-        3 => Fault::HalfClosed(at),
-        4 => Fault::Silent(at),
-        5 => Fault::Deaf(at),
-        6 => Fault::Dribble(at),
-        _ => Fault::Slow(at),
+        3 => Fault::Reset(at),
+        4 => Fault::HalfClosedDown(at),
+        5 => Fault::HalfClosedUp(at),
+        6 => Fault::Silent(at),
+        7 => Fault::Deaf(at),
+        8 => Fault::Unread(at),
+        9 => Fault::Dribble(at),
+        10 => Fault::Slow(at),
+        11 => Fault::AcksLost(2 + at % 20),
+        _ => Fault::AcksLate(2 + at % 20),
     }
 }
 
@@ -89,22 +110,82 @@ async fn carry(
     }
 }
 
-async fn proxy(client: DuplexStream, broker: DuplexStream, fault: Fault) {
+/// Carries whole packets, but not every `nth` acknowledgement: it comes after the packet that
+/// follows it, or not at all.
+async fn carry_acks(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    nth: usize,
+    loses: bool,
+) {
+    let (mut buffer, mut held) = (Vec::new(), Vec::new());
+    let mut acks = 0;
+    while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
+        while let Ok(Frame::Complete { end, .. }) = frame(&buffer, MAX_PACKET) {
+            let mut packet: Vec<u8> = buffer.drain(..end).collect();
+            if matches!(packet[0] >> 4, 4..=7) {
+                acks += 1;
+                if acks % nth == 0 {
+                    if !loses {
+                        held.extend(packet);
+                    }
+                    continue;
+                }
+            }
+            packet.append(&mut held);
+            if to.write_all(&packet).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn proxy(
+    client: DuplexStream,
+    broker: DuplexStream,
+    fault: Fault,
+    reset: oneshot::Sender<()>,
+) {
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_broker, mut to_broker) = tokio::io::split(broker);
     let all = usize::MAX;
     let (up, down, piece, delay) = match fault {
-        Fault::CutUp(at) | Fault::HalfClosed(at) => (at, all, 4096, Duration::ZERO),
-        Fault::CutDown(at) | Fault::Silent(at) | Fault::Deaf(at) => (all, at, 4096, Duration::ZERO),
+        Fault::CutUp(at) | Fault::Reset(at) | Fault::Unread(at) | Fault::HalfClosedUp(at) => {
+            (at, all, 4096, Duration::ZERO)
+        }
+        Fault::CutDown(at) | Fault::HalfClosedDown(at) | Fault::Silent(at) | Fault::Deaf(at) => {
+            (all, at, 4096, Duration::ZERO)
+        }
         Fault::Dribble(at) => (all, at, 1, Duration::ZERO),
         Fault::Slow(at) => (all, at, 64, Duration::from_millis(50)),
-        Fault::Refused | Fault::None => (all, all, 4096, Duration::ZERO),
+        Fault::Refused | Fault::AcksLost(_) | Fault::AcksLate(_) | Fault::None => {
+            (all, all, 4096, Duration::ZERO)
+        }
     };
-    let upward = carry(&mut from_client, &mut to_broker, up, piece, delay);
-    let downward = async {
-        carry(&mut from_broker, &mut to_client, down, piece, delay).await;
+    let upward = async {
+        carry(&mut from_client, &mut to_broker, up, piece, delay).await;
         match fault {
-            Fault::HalfClosed(_) => {
+            Fault::HalfClosedUp(_) => {
+                let _ = to_broker.shutdown().await;
+                sleep(Duration::from_millis(20)).await;
+            }
+            Fault::Unread(_) => std::future::pending().await,
+            Fault::Reset(_) => drop(reset.send(())),
+            _ => {}
+        }
+    };
+    let downward = async {
+        match fault {
+            Fault::AcksLost(nth) => {
+                carry_acks(&mut from_broker, &mut to_client, nth, true).await;
+            }
+            Fault::AcksLate(nth) => {
+                carry_acks(&mut from_broker, &mut to_client, nth, false).await;
+            }
+            _ => carry(&mut from_broker, &mut to_client, down, piece, delay).await,
+        }
+        match fault {
+            Fault::HalfClosedDown(_) => {
                 let _ = to_client.shutdown().await;
                 sleep(Duration::from_millis(20)).await;
             }
@@ -120,8 +201,48 @@ async fn proxy(client: DuplexStream, broker: DuplexStream, fault: Fault) {
     tokio::select! {
         () = upward => {}
         () = downward => {}
-        // A client that does not notice would wait for ever.
-        () = sleep(Duration::from_secs(60)) => {}
+        // A client that does not notice would wait for ever. So would a broker whose PUBREL got
+        // lost: it may not send it again on the same connection.
+        () = sleep(Duration::from_secs(30)) => {}
+    }
+}
+
+/// The client's end of a connection, on which a reset is an error.
+struct Resettable {
+    inner: DuplexStream,
+    reset: oneshot::Receiver<()>,
+}
+
+impl AsyncRead for Resettable {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.reset.is_terminated()
+            && matches!(Pin::new(&mut self.reset).poll(cx), Poll::Ready(Ok(())))
+        {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Resettable {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 
@@ -136,21 +257,26 @@ async fn storm(seed: u64) -> u64 {
         max: Duration::from_secs(1),
         ..Reconnect::default()
     };
+    let mut timeouts = Timeouts::default();
+    // An acknowledgement that got lost alone is only missed by its absence.
+    timeouts.ack = Some(Duration::from_secs(3));
     let (builder, mut echo) = Client::builder("mqtt://storm")
         .client_id("storm")
         .persistent_session()
         .reconnect(reconnect)
+        .timeouts(timeouts)
         .keep_alive(Duration::from_secs(4), Duration::from_secs(2))
         .connector(move |_| {
             let fault = fault(seed, count.fetch_add(1, Ordering::Relaxed));
             let wire = wire.clone();
             async move {
                 if matches!(fault, Fault::Refused) {
-                    return Err(std::io::ErrorKind::ConnectionRefused.into());
+                    return Err(io::ErrorKind::ConnectionRefused.into());
                 }
-                let (near, far) = duplex(4096);
-                tokio::spawn(proxy(far, wire.connect(), fault));
-                Ok(near)
+                let (inner, far) = duplex(4096);
+                let (sender, reset) = oneshot::channel();
+                tokio::spawn(proxy(far, wire.connect(), fault, sender));
+                Ok(Resettable { inner, reset })
             }
         })
         .subscription("t/2", QoS::ExactlyOnce);

@@ -190,6 +190,15 @@ pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// Waits until somebody listens there.
+pub(crate) fn wait_for_port(port: u16) {
+    let begin = std::time::Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begin.elapsed() < SOON, "nobody listens at port {port}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// An empty folder for one test.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);

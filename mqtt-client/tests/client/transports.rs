@@ -13,8 +13,8 @@ use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
-use crate::mosquitto::{Mosquitto, wait_for_port};
-use crate::support::{SOON, free_port, scratch};
+use crate::processes::Process;
+use crate::support::{SOON, free_port, scratch, wait_for_port};
 
 /// An authority, a certificate for `localhost` and one for a device, as files.
 struct Certificates {
@@ -191,7 +191,7 @@ async fn mosquitto_is_reached_over_tls_and_websockets() {
          listener {ws} 127.0.0.1\nprotocol websockets\n\
          listener {wss} 127.0.0.1\nprotocol websockets\n{files}"
     );
-    let Some(_mosquitto) = Mosquitto::start(&folder, &config) else { return };
+    let Some(_mosquitto) = Process::mosquitto(&folder, &config) else { return };
     [tls, ws, wss].into_iter().for_each(wait_for_port);
     let trust = Tls::ca_file(certificates.path("ca.pem"));
     let device = trust
