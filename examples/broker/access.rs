@@ -12,7 +12,7 @@ use mqtt_broker_core::{
     Interests, Login, Permission, Sharing,
 };
 use mqtt_codec::{ConnectReturnCode, Publish, QoS, TopicFilter, TopicName};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::acl::{self, Who};
 use crate::config::{Address, Config};
@@ -26,7 +26,7 @@ mod sources;
 
 pub use rules::AccessError;
 
-pub(crate) use rules::AUTO_ID_PREFIX;
+pub(crate) use rules::{AUTO_ID_PREFIX, warn_if_others_may_read};
 
 use hashing::Hashing;
 use rules::{ListenerRules, Proof, Rules};
@@ -44,8 +44,6 @@ struct Shared {
     /// The listeners that are open: a connection has the number of one, whatever a file that is read
     /// later says about their order.
     addresses: Vec<Address>,
-    /// Rules about deliveries cost something with every message, so the core asks once for them.
-    delivery_rules: bool,
     /// Who has published what is retained.
     sources: Sources,
     memory: Memory,
@@ -65,7 +63,6 @@ impl Access {
         let rules = Rules::read(config)?;
         let shared = Shared {
             addresses: config.listeners.iter().map(|listener| listener.address.clone()).collect(),
-            delivery_rules: rules.listeners.iter().any(|listener| listener.acl.is_some()),
             rules: RwLock::new(Arc::new(rules)),
             hashing: Hashing::new(),
             sources: Sources::default(),
@@ -123,10 +120,10 @@ impl Access {
             .map(|found| found.cloned().ok_or(AccessError::Listeners))
             .collect::<Result<_, _>>()?;
         let rules = Rules::read(&config)?;
-        if !self.shared.delivery_rules && rules.listeners.iter().any(|rules| rules.acl.is_some()) {
-            warn!("an acl_file where there was none counts for deliveries after a restart only");
-        }
         *self.shared.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        if let Some(broker) = self.shared.broker.get() {
+            broker.renew_interests();
+        }
         self.close_those_who_may_not_stay();
         Ok(())
     }
@@ -190,7 +187,8 @@ impl Access {
 
 impl Hooks for Access {
     fn interests(&self) -> Interests {
-        Interests { delivery_rules: self.shared.delivery_rules, ..Interests::default() }
+        // Rules about deliveries cost something with every message.
+        Interests { delivery_rules: self.rules().has_acl(), ..Interests::default() }
     }
 
     fn authenticate(&self, login: &Login) -> Authentication {
@@ -236,7 +234,7 @@ impl Hooks for Access {
         let topic = publish.topic.as_str();
         let allowed = rules.payload_fits(publish.payload)
             && listener.allows(who(client), acl::Access::Write, topic);
-        if allowed && publish.retain && self.shared.delivery_rules {
+        if allowed && publish.retain && rules.has_acl() {
             self.shared.sources.note(client, publish);
         }
         allowed.into()

@@ -100,6 +100,7 @@ fn render(stats: &Stats, extra: Extra) -> String {
         ("queued_bytes", "Their topics and payloads.", stats.queued_bytes),
         ("in_flight", "Messages of QoS 1 and 2 on their way to clients.", stats.in_flight),
         ("subscriptions", "Subscriptions of all sessions.", stats.subscriptions),
+        ("shared_subscriptions", "Those of them that are shared.", stats.shared_subscriptions),
         ("retained_messages", "Retained messages.", stats.retained),
         ("retained_bytes", "Topics and payloads of retained messages.", stats.retained_bytes),
     ];

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::access::warn_if_others_may_read;
 use crate::config::{Tls, TlsVersion, UserName};
 
 mod ciphers;
@@ -117,6 +118,7 @@ fn server_config(options: &Tls) -> Result<ServerConfig, TlsError> {
         reason: error.to_string(),
     };
     let chain = certificates(&options.certificate)?;
+    warn_if_others_may_read(&options.key);
     let key = PrivateKeyDer::from_pem_file(&options.key)
         .map_err(|error| TlsError::File { file: options.key.clone(), error })?;
     let provider =

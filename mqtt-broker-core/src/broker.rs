@@ -42,7 +42,8 @@ pub struct Broker {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) hooks: Box<dyn Hooks>,
-    interests: Interests,
+    /// As [`Interests::to_bits`].
+    interests: AtomicU64,
     pub(crate) registry: Registry,
     pub(crate) router: Router,
     pub(crate) retained: Retained,
@@ -133,7 +134,7 @@ impl Broker {
 
     fn with_log(config: Config, hooks: impl Hooks, log: Option<Arc<Log>>) -> Self {
         let shared = Shared {
-            interests: hooks.interests(),
+            interests: AtomicU64::new(hooks.interests().to_bits()),
             hooks: Box::new(hooks),
             registry: Registry::new(config.hash_seed),
             router: Router::new(config.hash_seed),
@@ -247,6 +248,12 @@ impl Broker {
         wakes.into_iter().for_each(std::task::Waker::wake);
     }
 
+    /// Asks the hooks again for their [interests](Hooks::interests), after rules have changed.
+    pub fn renew_interests(&self) {
+        let interests = self.shared.hooks.interests();
+        self.shared.interests.store(interests.to_bits(), Ordering::Relaxed);
+    }
+
     /// The counters and gauges. It looks at every session, so ask some times a second at most.
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
@@ -255,6 +262,7 @@ impl Broker {
             clients_connected: shared.connected.load(Ordering::Relaxed),
             clients_maximum: shared.connected_maximum.load(Ordering::Relaxed),
             subscriptions: shared.router.len() as u64,
+            shared_subscriptions: shared.router.shared() as u64,
             retained: retained as u64,
             retained_bytes: retained_bytes as u64,
             ..shared.registry.count(shared.counters.read())
@@ -493,16 +501,20 @@ impl Shared {
             if number.is_some() {
                 tx.add_receiver(session, qos, false, group);
             }
-            if self.interests.delivered {
+            if self.interests().delivered {
                 worker.reports.push(Report { receiver: Some(Arc::clone(session)), dropped: None });
             }
         }
         outcome
     }
 
+    fn interests(&self) -> Interests {
+        Interests::from_bits(self.interests.load(Ordering::Relaxed))
+    }
+
     /// Asks the hooks, if they have a say in it, whether a session's client may have a message.
     fn may_receive(&self, session: &Session, topic: TopicName<'_>, retained: bool) -> bool {
-        if !self.interests.delivery_rules {
+        if !self.interests().delivery_rules {
             return true;
         }
         let owner = session.lock().owner.clone();
@@ -549,7 +561,7 @@ impl Shared {
         drop(tx);
         self.report(routed.unwrap_or(publication), worker);
         if let Some(published) = published
-            && self.interests.published
+            && self.interests().published
         {
             self.hooks.published(client, publish, published);
         }

@@ -13,8 +13,9 @@ use crate::{Closed, ConnectionError, Message, MountPoint, Published};
 /// Hooks run outside of all locks, on the task of the connection that they are about. One that
 /// blocks holds up the connections of its thread; one that panics ends the connection.
 pub trait Hooks: Send + Sync + 'static {
-    /// Which of the hooks that come with every message are called at all. Asked once, by
-    /// [`Broker::new`](crate::Broker::new).
+    /// Which of the hooks that come with every message are called at all. Asked by
+    /// [`Broker::new`](crate::Broker::new) and
+    /// [`Broker::renew_interests`](crate::Broker::renew_interests).
     fn interests(&self) -> Interests {
         Interests::default()
     }
@@ -107,6 +108,19 @@ pub struct Interests {
     pub published: bool,
     /// Calls [`Hooks::delivered`].
     pub delivered: bool,
+}
+
+impl Interests {
+    /// One number, which can change while others look at it.
+    pub(crate) fn to_bits(self) -> u64 {
+        let Self { delivery_rules, published, delivered } = self;
+        u64::from(delivery_rules) | u64::from(published) << 1 | u64::from(delivered) << 2
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        let is_set = |bit: u64| bits & bit != 0;
+        Self { delivery_rules: is_set(1), published: is_set(2), delivered: is_set(4) }
+    }
 }
 
 /// The decision on a message.

@@ -91,6 +91,11 @@ impl Router {
         let tables = self.tables.read();
         tables.trie.len() - tables.groups.len() + tables.members
     }
+
+    /// Those of them that are shared with a group.
+    pub(crate) fn shared(&self) -> usize {
+        self.tables.read().members
+    }
 }
 
 impl Tables {

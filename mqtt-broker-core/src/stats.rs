@@ -24,6 +24,8 @@ macro_rules! counters {
             pub in_flight: u64,
             /// Subscriptions of all sessions.
             pub subscriptions: u64,
+            /// Those of them that are shared with a group.
+            pub shared_subscriptions: u64,
             /// Retained messages.
             pub retained: u64,
             /// Bytes of the retained messages' topics and payloads.

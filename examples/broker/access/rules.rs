@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -71,6 +72,7 @@ impl Rules {
         let mut acls: HashMap<&Path, Arc<Acl>> = HashMap::new();
         for listener in &config.listeners {
             if let Some(file) = listener.policy.password_file.as_deref() {
+                warn_if_others_may_read(file);
                 let read = Passwords::read(file)?;
                 if read.has_weak_hashes() {
                     warn!("{}: $6$ hashes are weak, write them anew", file.display());
@@ -113,12 +115,25 @@ impl Rules {
         })
     }
 
+    /// Whether there are rules about what a client may receive.
+    pub(super) fn has_acl(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.acl.is_some())
+    }
+
     pub(super) fn payload_fits(&self, payload: &[u8]) -> bool {
         self.max_payload.is_none_or(|max| payload.len() <= max)
     }
 
     pub(super) fn client_id_fits(&self, client_id: &str) -> bool {
         self.client_id_prefix.as_deref().is_none_or(|prefix| client_id.starts_with(prefix))
+    }
+}
+
+/// Hashes are there to be kept, and a key even more.
+pub(crate) fn warn_if_others_may_read(file: &Path) {
+    let is_open = |metadata: std::fs::Metadata| metadata.mode() & 0o004 != 0;
+    if std::fs::metadata(file).is_ok_and(is_open) {
+        warn!("{} can be read by every user of this machine", file.display());
     }
 }
 

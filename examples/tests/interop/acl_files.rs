@@ -244,3 +244,27 @@ fn the_acl_file_is_read_anew_at_hup() {
     }
     let _ = std::fs::remove_file(file);
 }
+
+// A broker that had no rules at its start has them from the HUP on, for deliveries as well.
+#[test]
+fn an_acl_file_that_is_new_at_hup_counts_at_once() {
+    let file = scratch().join(format!("acl-new-{}", std::process::id()));
+    std::fs::write(&file, "topic read a\ntopic write #\n").expect("the ACL can be written");
+    let broker = BrokerProcess::start_with_config("allow_anonymous true");
+    let mut client = Wire::connect(&broker, &Connect::new("client"));
+    client.send(&subscribe(1, &[("#", 0)]));
+    client.expect_suback();
+    let config = scratch().join(format!("broker-{}.conf", broker.port()));
+    let text = std::fs::read_to_string(&config).expect("it is there");
+    std::fs::write(&config, format!("{text}acl_file {}\n", file.display())).expect("it can be");
+    broker.signal("HUP");
+    let only_a_comes = || {
+        for topic in [b"a", b"b"] {
+            client.send(&publish(0x30, topic, None, b"x"));
+        }
+        let topics: Vec<_> = client.ping().into_iter().map(|packet| packet.body[2]).collect();
+        (topics == b"a").then_some(())
+    };
+    assert!(eventually(only_a_comes).is_some());
+    let _ = std::fs::remove_file(file);
+}

@@ -5,6 +5,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::SystemTime;
 
+use crate::foreign::in_path;
 use crate::program::{eventually, scratch, signal, wait};
 
 /// A broker in a process of its own, on a port of its own, that ends with the test.
@@ -24,42 +25,47 @@ impl BrokerProcess {
 
     /// Starts the broker with a configuration file: a listener on loopback, and then these lines.
     pub(crate) fn start_with_config(lines: &str) -> Self {
-        Self::start_with(|port| {
-            let file = scratch().join(format!("broker-{port}.conf"));
-            let text = match is_mosquitto() {
-                true => mosquitto_config(port, lines),
-                false => format!("listener {port} 127.0.0.1\n{lines}\n"),
-            };
-            std::fs::write(&file, text).expect("the configuration can be written");
-            vec!["-c".into(), file.to_str().expect("a path of this test is UTF-8").into()]
+        if is_mosquitto() { Self::mosquitto(lines) } else { Self::example(lines) }
+    }
+
+    /// The same, and always Mosquitto.
+    pub(crate) fn mosquitto(lines: &str) -> Self {
+        let program = in_path("mosquitto").expect("mosquitto is installed");
+        Self::start_program(&program, |port| with_file(port, &mosquitto_config(port, lines)))
+    }
+
+    /// The same, and always our example.
+    pub(crate) fn example(lines: &str) -> Self {
+        Self::start_program(&example("broker"), |port| {
+            with_file(port, &format!("listener {port} 127.0.0.1\n{lines}\n"))
         })
     }
 
     /// Starts the broker with a configuration file that is as it stands, but for the port in it.
     pub(crate) fn start_with_file(text: impl Fn(u16) -> String) -> Self {
-        Self::start_with(|port| {
-            let file = scratch().join(format!("broker-{port}.conf"));
-            let more = if is_mosquitto() { "user root\n" } else { "" };
-            std::fs::write(&file, more.to_owned() + &text(port)).expect("it can be written");
-            vec!["-c".into(), file.to_str().expect("a path of this test is UTF-8").into()]
-        })
+        let more = if is_mosquitto() { "user root\n" } else { "" };
+        Self::start_with(|port| with_file(port, &(more.to_owned() + &text(port))))
     }
 
     /// Starts the broker with arguments that depend on the port.
     pub(crate) fn start_with(arguments: impl Fn(u16) -> Vec<String>) -> Self {
+        Self::start_program(&broker_program(), arguments)
+    }
+
+    fn start_program(program: &Path, arguments: impl Fn(u16) -> Vec<String>) -> Self {
         // Another program can take the port between our look and the broker's: then try the next.
         for _ in 0..10 {
             let port = free_port();
-            if let Some(broker) = Self::try_start(port, &arguments(port)) {
+            if let Some(broker) = Self::try_start(program, port, &arguments(port)) {
                 return broker;
             }
         }
         panic!("the broker did not start on any of 10 ports");
     }
 
-    /// Starts the broker on this port, such as that of one that was ended; `None` if it does not listen.
-    pub(crate) fn try_start(port: u16, arguments: &[String]) -> Option<Self> {
-        Self::spawn(port, Command::new(broker_program()).arg("-v").args(arguments))
+    /// Starts a broker on this port, such as that of one that was ended; `None` if it does not listen.
+    pub(crate) fn try_start(program: &Path, port: u16, arguments: &[String]) -> Option<Self> {
+        Self::spawn(port, Command::new(program).arg("-v").args(arguments))
     }
 
     fn spawn(port: u16, command: &mut Command) -> Option<Self> {
@@ -145,6 +151,13 @@ impl Drop for BrokerProcess {
     }
 }
 
+/// The arguments for a configuration file with this text.
+fn with_file(port: u16, text: &str) -> Vec<String> {
+    let file = scratch().join(format!("broker-{port}.conf"));
+    std::fs::write(&file, text).expect("the configuration can be written");
+    vec!["-c".into(), file.to_str().expect("a path of this test is UTF-8").into()]
+}
+
 /// What Mosquitto 2.0 needs in addition. As root it becomes a user that cannot read the files of the
 /// tests; and it does not start with a WebSocket listener alone.
 fn mosquitto_config(port: u16, lines: &str) -> String {
@@ -164,7 +177,7 @@ pub(crate) fn is_mosquitto() -> bool {
 /// The program under test.
 pub(crate) fn broker_program() -> PathBuf {
     if is_mosquitto() {
-        return crate::foreign::in_path("mosquitto").expect("mosquitto is installed");
+        return in_path("mosquitto").expect("mosquitto is installed");
     }
     example("broker")
 }
@@ -199,12 +212,12 @@ pub(crate) fn built(name: &str, sources: &[&str]) -> PathBuf {
     program
 }
 
-/// The file of a folder and the folders in it that was changed last.
+/// The source file of a folder and the folders in it that was changed last.
 fn newest_file(folder: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?;
     let files = entries.filter_map(|entry| match entry.ok()?.path() {
         folder if folder.is_dir() => newest_file(&folder),
-        file => Some(file),
+        file => file.extension().is_some_and(|extension| extension == "rs").then_some(file),
     });
     files.max_by_key(|file| modified(file))
 }

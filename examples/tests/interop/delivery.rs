@@ -107,3 +107,17 @@ fn packet_ids_to_a_client_begin_at_1_and_go_up_by_1() {
         wire.send(&packet(0x40, &number.to_be_bytes()));
     }
 }
+
+// A script that only asks whether it may subscribe hears it.
+#[test]
+fn a_client_that_subscribes_and_leaves_in_one_write_gets_its_suback() {
+    let broker = BrokerProcess::start();
+    let mut wire = Wire::open(&broker);
+    let subscribe = subscribe(7, &[("a", 1), ("b", 2)]);
+    let all = [Connect::new("short").packet(), subscribe, packet(0xe0, &[])];
+    wire.send(&all.concat());
+    let packets = wire.expect_end();
+    let first: Vec<_> = packets.iter().map(|packet| packet.first).collect();
+    assert_eq!(first, [0x20, 0x90], "CONNACK and SUBACK");
+    assert_eq!(packets[1].body, [0, 7, 1, 2]);
+}

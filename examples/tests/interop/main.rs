@@ -13,6 +13,7 @@ mod broker_process;
 mod browser;
 mod certificates;
 mod config_files;
+mod course;
 mod delivery;
 mod foreign;
 mod malformed;

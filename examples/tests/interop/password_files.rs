@@ -1,5 +1,6 @@
 //! Password files go both ways: Mosquitto's here, ours in Mosquitto.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -129,52 +130,67 @@ fn a_flood_of_logins_is_shed_and_disturbs_nobody() {
     let _ = std::fs::remove_file(file);
 }
 
-// cargo test --release --test interop -- --ignored --nocapture a_minute
+// Its figures stand in the output. MQTT_FLOOD_SECONDS=60 makes it as long as that.
 #[test]
-#[ignore = "takes a minute; its figures stand in the output"]
-fn a_minute_of_bad_logins_slows_nobody_down_and_takes_no_memory() {
-    let file = scratch_file("minute");
+fn a_flood_of_bad_logins_slows_nobody_down_and_takes_no_memory() {
+    if is_mosquitto() {
+        return;
+    }
+    let seconds = std::env::var("MQTT_FLOOD_SECONDS").ok().and_then(|text| text.parse().ok());
+    let length = Duration::from_secs(seconds.unwrap_or(4));
+    let file = scratch_file("bad-logins");
     std::fs::write(&file, ARGON2).expect("it can be written");
     let config = format!("password_file {}\nallow_anonymous true\nlog_type none", file.display());
     let broker = BrokerProcess::start_with_config(&config);
     let mut guest = Wire::connect(&broker, &Connect::new("guest"));
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + length;
     let attempts = std::thread::scope(|scope| {
-        let attackers: Vec<_> = (0..8)
+        // More than are hashed and wait for it: the others are shed.
+        let attackers: Vec<_> = (0..80)
             .map(|_| {
                 scope.spawn(|| {
                     let wrong = Connect::new("attacker").user("carol", Some("wrong"));
                     let mut codes = [0_u32; 6];
                     while Instant::now() < end {
-                        codes[usize::from(Wire::connect_code(&broker, &wrong))] += 1;
+                        let mut wire = Wire::open(&broker);
+                        wire.send(&wrong.packet());
+                        // On a busy machine the last in the queue meet the time limit of a CONNECT.
+                        let code = wire.packet().map_or(1, |connack| connack.body[1]);
+                        codes[usize::from(code)] += 1;
+                        // A machine has some ten thousand ports, and each is in use for a minute.
+                        std::thread::sleep(Duration::from_millis(200));
                     }
                     codes
                 })
             })
             .collect();
-        // The first logins take their memory; from then on there is no more.
-        std::thread::sleep(Duration::from_secs(5));
-        let before = broker.memory();
+        let half = end - length / 2;
+        let (mut before, mut after) = (0, 0);
         let mut times = Vec::new();
         while Instant::now() < end {
             let start = Instant::now();
             assert!(guest.ping().is_empty());
             times.push(start.elapsed());
+            // Each hash takes its memory and gives it back: the most of both halves is compared.
+            let most = if start < half { &mut before } else { &mut after };
+            *most = broker.memory().max(*most);
             std::thread::sleep(Duration::from_millis(20));
         }
         times.sort_unstable();
         let worst_but_one_percent = times[times.len() * 99 / 100];
-        let grown = broker.memory().saturating_sub(before);
+        let grown = after.saturating_sub(before);
         println!(
-            "99 % of PINGRESPs within {worst_but_one_percent:?}, memory grew by {grown} bytes"
+            "{length:?}: 99 % of PINGRESPs within {worst_but_one_percent:?}, memory grew by {grown} \
+             bytes"
         );
-        assert!(worst_but_one_percent < Duration::from_millis(200));
+        assert!(worst_but_one_percent < Duration::from_millis(500), "{worst_but_one_percent:?}");
         assert!(grown < 20 << 20, "memory grew by {grown} bytes");
         attackers.into_iter().map(|a| a.join().expect("no panic")).collect::<Vec<_>>()
     });
     let total = |code: usize| attempts.iter().map(|codes| codes[code]).sum::<u32>();
-    println!("{} logins refused with 4, {} with 3", total(4), total(3));
+    println!("{} logins refused with 4, {} with 3, {} too late", total(4), total(3), total(1));
     assert_eq!(total(0), 0);
+    assert!(total(3) > 0, "who cannot wait is told");
     let _ = std::fs::remove_file(file);
 }
 
@@ -212,6 +228,23 @@ fn the_password_file_is_read_anew_at_hup() {
         broker.signal("HUP");
         assert!(eventually(|| broker.log_text().contains(":1: a line").then_some(())).is_some());
         assert_eq!(code(&bob), 0, "a broken file changes nothing");
+    }
+    let _ = std::fs::remove_file(file);
+}
+
+#[test]
+fn a_password_file_for_all_to_read_is_told() {
+    if is_mosquitto() {
+        return;
+    }
+    let file = scratch_file("open");
+    std::fs::write(&file, ARGON2).expect("it can be written");
+    for (mode, expected) in [(0o644, true), (0o640, false)] {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&file, permissions).expect("it is ours");
+        let broker = BrokerProcess::start_with_config(&format!("password_file {}", file.display()));
+        let is_told = broker.log_text().contains("can be read by every user of this machine");
+        assert_eq!(is_told, expected, "{mode:o}");
     }
     let _ = std::fs::remove_file(file);
 }

@@ -248,3 +248,31 @@ fn sessions_can_be_looked_at() {
     let rest = world.broker.retained(all, Some(first.topic()), 10);
     assert_eq!(rest.iter().map(Message::payload).collect::<Vec<_>>(), [b"2"]);
 }
+
+#[test]
+fn interests_can_change_while_clients_are_there() {
+    #[derive(Clone, Default)]
+    struct Strict(Arc<std::sync::atomic::AtomicBool>);
+    impl Hooks for Strict {
+        fn interests(&self) -> Interests {
+            let delivery_rules = self.0.load(std::sync::atomic::Ordering::Relaxed);
+            Interests { delivery_rules, ..Interests::default() }
+        }
+
+        fn authorize_delivery(&self, _: &Client, _: TopicName<'_>, _: bool) -> bool {
+            false
+        }
+    }
+    let strict = Strict::default();
+    let world = World::with_hooks(|_| {}, strict.clone());
+    let mut client = world.subscriber("a", "t", 0);
+    let mut publisher = world.client("p");
+    publisher.publish1("t", "x");
+    client.expect(&[&publish0("t", "x")]);
+    strict.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    publisher.publish1("t", "y");
+    client.expect(&[&publish0("t", "y")]);
+    world.broker.renew_interests();
+    publisher.publish1("t", "z");
+    client.expect_nothing();
+}

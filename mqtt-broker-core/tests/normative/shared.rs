@@ -19,7 +19,8 @@ fn each_message_goes_to_one_member_in_turn() {
     let every: Vec<_> = ["1", "2", "3", "4"].iter().flat_map(|n| publish0("t/x", n)).collect();
     other_group.expect(&[&every]);
     all.expect(&[&every]);
-    assert_eq!(world.broker.stats().subscriptions, 4);
+    let stats = world.broker.stats();
+    assert_eq!((stats.subscriptions, stats.shared_subscriptions), (4, 3));
     one.ask(&unsubscribe(1, &["$share/g/t/+"]), &unsuback(1));
     publisher.publish1("t/x", "5");
     publisher.publish1("t/x", "6");

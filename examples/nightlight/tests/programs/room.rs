@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::broker_process::{BrokerProcess, built};
+use crate::broker_process::{BrokerProcess, broker_program, built};
 use crate::program::{Program, eventually, scratch};
 
 /// A room with a nightlight: the light in it, and its LED, are files.
@@ -113,7 +113,8 @@ pub(crate) fn nightlight(name: &str) -> Command {
 
 /// Starts a broker on the port of one that was ended.
 pub(crate) fn restart(port: u16) -> BrokerProcess {
-    let broker = BrokerProcess::try_start(port, &["-p".into(), port.to_string()]);
+    let broker =
+        BrokerProcess::try_start(&broker_program(), port, &["-p".into(), port.to_string()]);
     broker.expect("the broker starts")
 }
 
