@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use redb::{Builder, Database, ReadableDatabase as _, StorageBackend, TableDefinition};
 use thiserror::Error;
 
-use crate::journal::{Batch, CommitError, Recovered, Store};
+use crate::Message;
+use crate::journal::{Batch, CommitError, MessageId, Receiver, Recovered, SessionId, Store};
 use changes::{Changes, Effects, Shares};
 pub use committer::{StoreState, serve_journal};
 use disk::{Disk, Fault, LockedFile, sync_directory_of};
-use row::{Counters, Writer};
+use row::{Counters, MessageRow, Writer};
 
 type ById = TableDefinition<'static, u64, &'static [u8]>;
 
@@ -297,6 +298,33 @@ impl FileStore {
         Ok(())
     }
 
+    fn try_load(
+        &mut self,
+        session: SessionId,
+        ids: &[MessageId],
+    ) -> Result<Vec<(MessageId, Message)>, redb::Error> {
+        let messages = self.database()?.begin_read()?.open_table(MESSAGES)?;
+        let mut loaded = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let Some(row) = messages.get(id.get())? else { continue };
+            let broken = || redb::Error::Corrupted(format!("message {}", id.get()));
+            let row = MessageRow::read(id.get(), row.value()).ok_or_else(broken)?;
+            let mut receivers = row.receivers.iter();
+            let receiver = receivers.find(|receiver| receiver.session == session);
+            let Receiver { qos, retain, .. } = receiver.ok_or_else(broken)?;
+            loaded.push((id, row.message.with(*qos, *retain)));
+        }
+        Ok(loaded)
+    }
+
+    /// The database, opened again if that is due after the disk was full.
+    fn database(&mut self) -> Result<&Database, redb::Error> {
+        Ok(match &mut self.database {
+            Some(database) => database,
+            none => none.insert(database(self.disk.clone())?),
+        })
+    }
+
     fn is_mostly_free(&self) -> bool {
         let Usage { live, total } = self.usage();
         total > SMALL && live.saturating_mul(COMPACT_BELOW) < total
@@ -338,6 +366,17 @@ impl Store for FileStore {
         }
         self.has_failed = true;
         Err(CommitError::Failed(error.into()))
+    }
+
+    fn load(
+        &mut self,
+        session: SessionId,
+        ids: &[MessageId],
+    ) -> Result<Vec<(MessageId, Message)>, CommitError> {
+        self.try_load(session, ids).map_err(|error| {
+            self.has_failed = true;
+            CommitError::Failed(error.into())
+        })
     }
 }
 

@@ -9,8 +9,12 @@ use super::{
     COUNTERS, FORMAT, FORMAT_VERSION, MESSAGES, PROGRESS, RETAINED, SESSIONS, SUBSCRIPTIONS,
 };
 use crate::journal::{
-    MessageId, Progress, Recovered, RecoveredMessage, RecoveredSession, SessionId,
+    MessageId, Progress, Receiver, Recovered, RecoveredMessage, RecoveredSession, SessionId,
 };
+
+/// Messages of a session that are in memory at the start. The others are read when it comes near
+/// them.
+const IN_MEMORY: usize = 64;
 
 /// All that a file holds.
 pub(super) struct Contents {
@@ -135,8 +139,16 @@ impl Reading {
                 // It may be over, while others wait for the message.
                 let Some(session) = self.session(receiver.session.get()) else { continue };
                 if session.progress.holds(id) {
-                    let message = message.with(receiver.qos, receiver.retain);
-                    session.messages.push(RecoveredMessage { id, message, group: receiver.group });
+                    let Receiver { qos, retain, group, .. } = receiver;
+                    let waits = id >= session.progress.queued_from && group.is_none();
+                    let is_left = waits && session.messages.len() >= IN_MEMORY;
+                    session.messages.push(RecoveredMessage {
+                        id,
+                        qos,
+                        size: message.size(),
+                        message: (!is_left).then(|| message.with(qos, retain)),
+                        group,
+                    });
                     needed += 1;
                 }
             }

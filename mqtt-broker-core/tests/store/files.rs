@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use fastrand::Rng;
 use mqtt_broker_core::{FileStore, OpenError, Recovered, Store};
 
-use super::model::{Model, Picture};
+use super::model::{Model, Picture, whole};
 
 /// A directory for one test, gone at its end.
 pub(crate) struct Directory(PathBuf);
@@ -40,7 +40,8 @@ fn what_is_committed_is_there_after_a_restart() {
         let mut model = Model::new();
         let _ = fs::remove_file(directory.file());
         for _ in 0..20 {
-            let (mut store, recovered) = FileStore::open(directory.file()).unwrap();
+            let opened = FileStore::open(directory.file()).unwrap();
+            let (mut store, recovered) = whole(opened).unwrap();
             assert_eq!(Picture::from(&recovered), model.picture(), "seed {seed}");
             model.restart(&recovered);
             for _ in 0..rng.u8(0..20) {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fastrand::Rng;
 use mqtt_broker_core::{
-    Batch, InFlight, Message, MessageId, Progress, Receiver, Record, Recovered, SessionId,
+    Batch, CommitError, FileStore, InFlight, Message, MessageId, Progress, Receiver, Record,
+    Recovered, SessionId, Store,
 };
 use mqtt_codec::{PacketId, QoS, TopicFilterBuf, TopicName, TopicNameBuf};
 
@@ -350,6 +351,21 @@ impl Session {
     }
 }
 
+/// Reads the messages too that a start leaves in the store.
+pub(crate) fn whole(
+    (mut store, mut recovered): (FileStore, Recovered),
+) -> Result<(FileStore, Recovered), CommitError> {
+    for session in &mut recovered.sessions {
+        let left = session.messages.iter().filter(|one| one.message.is_none());
+        let ids: Vec<_> = left.map(|one| one.id).collect();
+        let mut loaded = store.load(session.session, &ids)?.into_iter();
+        for one in session.messages.iter_mut().filter(|one| one.message.is_none()) {
+            one.message = loaded.next().map(|(_, message)| message);
+        }
+    }
+    Ok((store, recovered))
+}
+
 impl From<&Recovered> for Picture {
     fn from(recovered: &Recovered) -> Self {
         let session = |session: &mqtt_broker_core::RecoveredSession| SessionPicture {
@@ -379,7 +395,7 @@ impl From<&Recovered> for Picture {
                 .messages
                 .iter()
                 .map(|one| {
-                    let message = &one.message;
+                    let message = one.message.as_ref().expect("it is whole");
                     let group = one.group.as_ref().map(|group| group.as_str().to_owned());
                     let topic = message.topic().as_str().to_owned();
                     let payload = message.payload().to_vec();

@@ -1,7 +1,7 @@
 use fastrand::Rng;
 use mqtt_broker_core::{CommitError, FileStore, OpenError, Recovered, Store};
 
-use super::model::{Model, Picture};
+use super::model::{Model, Picture, whole};
 use super::sim_disk::SimDisk;
 
 /// Losses of power in a normal run. `STORE_POWER_LOSSES` asks for more: a minute is good for about
@@ -64,10 +64,14 @@ fn live(seed: u64, losses: u64, lies: bool, tally: &mut Tally) -> Result<(), Str
         let operations = if rng.u8(0..4) == 0 { rng.u64(0..30) } else { rng.u64(0..600) };
         disk.fail_after(operations);
         match FileStore::open_with_backend(disk.clone()) {
-            Ok((store, recovered)) => {
-                owed.settle(&recovered, tally)?;
-                commit_until_the_end(store, &disk, &mut owed, &mut rng, tally)?;
-            }
+            Ok(opened) => match whole(opened) {
+                Ok((store, recovered)) => {
+                    owed.settle(&recovered, tally)?;
+                    commit_until_the_end(store, &disk, &mut owed, &mut rng, tally)?;
+                }
+                Err(_) if !disk.has_power() => tally.losses_in_recovery += 1,
+                Err(error) => return Err(error.to_string()),
+            },
             Err(OpenError::Io { .. }) if !disk.has_power() => tally.losses_in_recovery += 1,
             Err(error) => return Err(error.to_string()),
         }
