@@ -281,7 +281,6 @@ impl Builder {
     }
 
     fn finish(mut self, file: &Path, port: Option<u16>) -> Result<Config, ConfigError> {
-        self.warn_about_what_is_not_there();
         // Mosquitto's rule: whoever names a listener or a port decides about anonymous clients;
         // whoever names none gets a broker for this machine.
         let local_only = self.listeners.is_empty() && !self.default_listener.has_address();
@@ -326,14 +325,6 @@ impl Builder {
             user: self.user,
             warnings: self.warnings,
         })
-    }
-
-    /// What this broker reads and does not do yet. Who wrote it into a file counts on it.
-    fn warn_about_what_is_not_there(&mut self) {
-        if self.persistence {
-            let text = "persistence: sessions and retained messages are in memory only";
-            self.warnings.push(text.to_owned());
-        }
     }
 
     /// `-p PORT` beside a file: a listener of the file at that port is meant, or the default listener
@@ -500,12 +491,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_told() {
-        assert!(parse("persistence false").warnings.is_empty());
-        assert!(parse("persistence true").warnings[0].contains("in memory only"));
-    }
-
-    #[test]
     fn options_without_effect_are_told() {
         for option in [
             "dhparamfile",
@@ -523,6 +508,7 @@ mod tests {
     #[test]
     fn persistence_is_one_file() {
         assert_eq!(parse("persistence_location /var/lib/").persistence, None);
+        assert_eq!(parse("persistence false").persistence, None);
         let path = |text: &str| parse(&format!("persistence true\n{text}")).persistence;
         assert_eq!(path(""), Some(PathBuf::from("mosquitto.db")));
         let text = "persistence_location /var/lib/mqtt/\npersistence_file x.db\n\

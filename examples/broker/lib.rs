@@ -3,7 +3,7 @@
 //! `main.rs` reads the command line, [`config`] the configuration file, [`server`] binds the
 //! [`listener`]s and serves until a signal comes. [`doors`] keeps out what is too much, by its
 //! [`connect_rate`] and by the [`memory`] that is left. [`access`] decides who may connect and do what, with
-//! the files that [`password`] and [`acl`] read. [`tls`] and [`websocket`] are what MQTT comes in,
+//! the files that [`password`] and [`acl`] read. [`persistence`] keeps what must survive a restart. [`tls`] and [`websocket`] are what MQTT comes in,
 //! [`sys`] and [`metrics`] what the broker tells about itself, [`log`], [`process`] and [`descriptors`]
 //! what ties it to the system.
 
@@ -19,6 +19,7 @@ pub mod log;
 pub mod memory;
 pub mod metrics;
 pub mod password;
+pub mod persistence;
 pub mod process;
 pub mod server;
 pub mod sys;

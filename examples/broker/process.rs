@@ -63,6 +63,18 @@ pub fn become_user(name: &str) -> Result<(), UserError> {
     setuid(user.uid).map_err(denied)
 }
 
+/// Gives a file to the user that [`become_user`] will become, when started as root.
+///
+/// # Errors
+/// When there is no such user, or the system does not let us.
+pub fn give_file(file: &Path, name: &str) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let user = User::from_name(name)?.ok_or(io::ErrorKind::NotFound)?;
+    std::os::unix::fs::chown(file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+}
+
 /// True when the process may do everything, which a broker need not.
 pub fn is_root() -> bool {
     geteuid().is_root()

@@ -20,6 +20,7 @@ use crate::listener::{BindError, Socket, Stream, bind};
 use crate::log::{NOTICE, TopicLog};
 use crate::memory::Heap;
 use crate::metrics::Metrics;
+use crate::persistence::{Persistence, PersistenceError};
 use crate::sys::Sys;
 use crate::tls::{TlsError, TlsServer};
 use crate::websocket::{self, Answer, Web, WebSocket};
@@ -53,6 +54,7 @@ pub struct Server {
     access: Access,
     doors: Doors,
     sockets: Vec<(Socket, Arc<Rules>)>,
+    persistence: Option<Persistence>,
 }
 
 /// Why a server cannot start.
@@ -67,6 +69,9 @@ pub enum ServerError {
     /// A listener cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Persistence(#[from] PersistenceError),
     /// The listener for metrics cannot be opened.
     #[error("cannot listen for metrics on port {port}: {error}")]
     Metrics {
@@ -109,7 +114,15 @@ impl Server {
     pub async fn start(config: &Config, heap: Heap) -> Result<Self, ServerError> {
         let descriptors = descriptors::raise_limit();
         let access = Access::new(config, heap)?;
-        let broker = Broker::new(limits(config, descriptors), access.clone());
+        let (limits, hooks) = (limits(config, descriptors), access.clone());
+        let (broker, persistence) = match &config.persistence {
+            None => (Broker::new(limits, hooks), None),
+            Some(file) => {
+                let user = config.user.as_deref();
+                let (broker, persistence) = Persistence::restore(file, user, limits, hooks)?;
+                (broker, Some(persistence))
+            }
+        };
         access.attach(&broker);
         let mut sockets = Vec::new();
         for (number, listener) in config.listeners.iter().enumerate() {
@@ -126,7 +139,8 @@ impl Server {
             None => None,
         };
         let doors = Doors::new(config, broker.config().max_connections, access.clone());
-        Ok(Self { broker, metrics, sys_interval: config.sys_interval, access, doors, sockets })
+        let sys_interval = config.sys_interval;
+        Ok(Self { broker, metrics, sys_interval, access, doors, sockets, persistence })
     }
 
     /// Where it listens, as text for people.
@@ -142,9 +156,13 @@ impl Server {
             usize::MAX => "all memory".to_owned(),
             bytes => format!("{} MiB of memory", bytes >> 20),
         };
+        let durability = match self.persistence {
+            None => "in memory only",
+            Some(_) => "on the disk before they are acknowledged",
+        };
         format!(
             "MQTT 3.1 and 3.1.1 in packets of up to {} bytes, at most {} connections and {memory}, \
-             sessions and retained messages in memory only",
+             sessions and messages {durability}",
             limits.max_packet, limits.max_connections
         )
     }
@@ -178,6 +196,9 @@ impl Server {
         }
         let _ = tell.send(true);
         close_all(&self.broker, closed).await;
+        if let Some(persistence) = self.persistence {
+            persistence.save(&self.broker).await;
+        }
     }
 }
 

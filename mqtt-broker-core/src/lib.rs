@@ -46,7 +46,9 @@
 //!   hold their publisher back for a bounded time; then a receiver that is there and does not read is
 //!   disconnected, and for one that is away the message is dropped, counted and told to the
 //!   [`Hooks`].
-//! - Everything is in memory: when the process ends, sessions and retained messages are gone.
+//! - [`Broker::restore`] makes a broker whose sessions and messages survive the end of the process:
+//!   an acknowledgement leaves when a [`Store`] has made durable what it acknowledges. With
+//!   [`Broker::new`] everything is in memory, and that costs nothing.
 //!
 //! # The life of a PUBLISH
 //!

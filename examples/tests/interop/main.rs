@@ -24,6 +24,7 @@ mod options;
 mod our_client;
 mod paho;
 mod password_files;
+mod persistence;
 mod process_life;
 mod program;
 mod rumqttc;

@@ -146,7 +146,8 @@ impl<'a> Transaction<'a> {
 
     /// Records a message as the retained one of its topic, or that there is none.
     pub(crate) fn retain(&mut self, message: &Message) {
-        if !self.is_open() {
+        // What the broker says of itself would be of an earlier life.
+        if !self.is_open() || message.topic().as_bytes().starts_with(b"$SYS/") {
             return;
         }
         if message.payload().is_empty() {
