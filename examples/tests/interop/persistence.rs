@@ -43,7 +43,8 @@ impl Place {
 
     fn start(&self) -> BrokerProcess {
         let arguments = ["-c".to_owned(), self.config().display().to_string()];
-        BrokerProcess::try_start(self.port, &arguments).expect("the broker listens")
+        BrokerProcess::try_start(&broker_program(), self.port, &arguments)
+            .expect("the broker listens")
     }
 
     /// A start that has to fail: what it prints.
