@@ -15,7 +15,7 @@ pub struct BrokerOptions {
         long,
         value_name = "URL",
         help = "mqtt://[USER:PASSWORD@]HOST[:PORT] or unix:/PATH",
-        default_value = "mqtt://127.0.0.1:1883"
+        default_value = LOCAL
     )]
     pub broker: String,
     /// Keep alive; a silent connection is given up after half as long again
@@ -23,9 +23,21 @@ pub struct BrokerOptions {
     pub keep_alive: Duration,
 }
 
+/// The broker on this machine.
+const LOCAL: &str = "mqtt://127.0.0.1:1883";
+
+/// As the lesson's board has it.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
 /// The longest wait between attempts: who stands at the lamp wants it back soon. The lesson's board
 /// tries every 5 seconds.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self { broker: LOCAL.into(), keep_alive: KEEP_ALIVE }
+    }
+}
 
 impl BrokerOptions {
     /// A client with this id, that tries again for ever.

@@ -12,6 +12,7 @@
 //! - [`server`]: the server, with [`aggregate`] for decisions about many devices.
 //! - [`thermostat`]: the other thing at home, and a machine whose every reading counts.
 //! - [`backlog`]: readings that wait for a connection.
+//! - [`evening`]: broker and server beside a device, with one command.
 //! - [`connection`]: the options and words about the broker that all programs have.
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ pub mod backlog;
 pub mod connection;
 pub mod console;
 pub mod device;
+pub mod evening;
 pub mod led;
 pub mod lesson;
 pub mod life;
