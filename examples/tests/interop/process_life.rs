@@ -257,7 +257,8 @@ fn a_unix_socket_serves_and_is_removed() {
     let _ = std::fs::remove_file(&path);
     let lines = format!("allow_anonymous true\nlistener 0 {}", path.display());
     let broker = BrokerProcess::start_with_config(&lines);
-    let mut stream = UnixStream::connect(&path).expect("the socket is there");
+    let stream = eventually(|| UnixStream::connect(&path).ok());
+    let mut stream = stream.expect("the socket is there");
     stream.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
     stream.write_all(&Connect::new("local").packet()).expect("the broker reads");
     let mut connack = [0; 4];

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::broker_process::BrokerProcess;
-use crate::program::DEADLINE;
+use crate::program::{DEADLINE, eventually};
 
 /// A TCP connection that speaks in packets.
 pub(crate) struct Wire {
@@ -20,9 +20,9 @@ impl Wire {
         Self::open_at(broker.address())
     }
 
-    /// The same on another listener.
+    /// The same on another listener, which may be open a little later than the first.
     pub(crate) fn open_at(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the broker accepts");
+        let stream = eventually(|| TcpStream::connect(address).ok()).expect("the broker accepts");
         stream.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
         stream.set_nodelay(true).expect("nodelay can be set");
         Self { stream }
