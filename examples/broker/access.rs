@@ -269,7 +269,18 @@ impl Hooks for Access {
             rules.listeners.get(listener).is_some_and(|rules| rules.allows(who, access, topic))
         };
         let may_be_there = |listener, source: Who<'_>| allows(listener, source, acl::Access::Write);
-        allows(receiver.peer.listener, who(receiver), acl::Access::Read)
+        let may_read = |listener| allows(listener, who(receiver), acl::Access::Read);
+        let is_readable = match receiver.peer.opened {
+            Some(_) => may_read(receiver.peer.listener),
+            // It was there before a restart, and nobody knows on which listener: it could have been
+            // any of those that let it in.
+            None => {
+                let could_be = |number: &usize| rules.listeners[*number].may_stay(receiver);
+                let mut numbers = (0..rules.listeners.len()).filter(could_be).peekable();
+                numbers.peek().is_some() && numbers.all(may_read)
+            }
+        };
+        is_readable
             && (!(retained && rules.check_retain_source)
                 || self.shared.sources.ask(topic, may_be_there))
     }
