@@ -45,6 +45,10 @@ const PARTS: usize = 32;
 /// Time to write DISCONNECT and to close the transport in an orderly way.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Connections that the broker closed without a word, one after the other, from which on another
+/// client with the same id is the likely reason. One may be a restart, two an unlucky one.
+const TAKEN_OVER: u32 = 3;
+
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     options: Options,
@@ -99,6 +103,8 @@ impl Driver {
         let reconnect = self.options.reconnect;
         let brokers = self.options.endpoints.len().max(1);
         let (mut failures, mut broker, mut first) = (0, 0, first_must_succeed);
+        // Accepted connections in a row that the broker closed without a word.
+        let mut closed = 0;
         loop {
             let attempt = failures + 1;
             self.shared.tell(Status::Connecting { attempt });
@@ -124,6 +130,16 @@ impl Driver {
             } else {
                 failures += 1;
                 broker = (broker + 1) % brokers;
+            }
+            closed = match cause {
+                ConnectionError::ClosedByBroker if was_connected => closed + 1,
+                _ => 0,
+            };
+            if closed >= TAKEN_OVER {
+                #[cfg(feature = "tracing")]
+                tracing::warn!(closed, "closed by the broker again: another client with this id?");
+                // Clients that take over from each other do it ever more slowly.
+                failures = failures.max(closed - TAKEN_OVER + 1);
             }
             let tried_all = failures as usize >= brokers;
             if matches!(cause, ConnectionError::Config(_))
@@ -197,6 +213,9 @@ impl Driver {
         let result = std::future::poll_fn(|cx| self.poll(&mut *transport, cx)).await;
         let was_connected = self.shared.with(|state| {
             let was_connected = state.machine.is_restored();
+            let is_closed = matches!(result, Err(ConnectionError::ClosedByBroker));
+            let is_takeover = is_closed && state.machine.is_connected();
+            state.machine.counters.closed_by_broker += u64::from(is_takeover);
             state.machine.handle_close();
             was_connected
         });
@@ -220,6 +239,8 @@ impl Driver {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ConnectionError>> {
         let now = Instant::now();
+        // Nothing can be accepted or sent any more that has to be stored first.
+        self.stopped()?;
         let is_late = match self.stop(now) {
             Stop::Abort => return Poll::Ready(Err(ConnectionError::Aborted)),
             Stop::By(by) => by <= now.into_std(),

@@ -119,10 +119,10 @@ pub use store::{Change, Snapshot, Stage, Store, StoredMessage};
 pub use subscription::{AckMode, Subscription};
 #[cfg(feature = "tls")]
 pub use transport::Tls;
-pub use transport::{Connecting, Connector, Timeouts, Transport};
+pub use transport::{Connecting, Connector, Direction, Timeouts, Transport};
 
 pub use bytes::Bytes;
 pub use mqtt_codec::{
-    ConnectReturnCode, PacketId, QoS, TopicError, TopicFilter, TopicFilterBuf, TopicName,
+    ConnectReturnCode, Packet, PacketId, QoS, TopicError, TopicFilter, TopicFilterBuf, TopicName,
     TopicNameBuf,
 };

@@ -406,6 +406,14 @@ impl Machine {
         self.ledger.take(number);
     }
 
+    /// The application dropped a message without acknowledging it. True if that keeps the broker
+    /// waiting: it does not when the connection has ended since.
+    pub(crate) fn note_never_acknowledged(&mut self, number: u64) -> bool {
+        let is_awaited = self.ledger.is_awaited(number);
+        self.counters.never_acknowledged += u64::from(is_awaited);
+        is_awaited
+    }
+
     /// Finishes what is accepted, then sends DISCONNECT.
     pub(crate) fn shut_down(&mut self) {
         self.shutting_down = true;

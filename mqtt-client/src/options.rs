@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use mqtt_codec::{MAX_PACKET, PublishBuf, QoS, TopicFilterBuf};
+use mqtt_codec::{MAX_PACKET, Packet, PublishBuf, QoS, TopicFilterBuf};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::shared::{Handle, InboxLimit, Shared};
 use crate::status::Status;
 use crate::store::{Store, Writer};
 use crate::subscription::{AckMode, Subscription};
-use crate::transport::{Connector, Timeouts, Transports};
+use crate::transport::{Connector, Direction, Timeouts, Transports};
 
 /// Largest packet taken from the broker by default: a payload of 1 MiB with any topic.
 const MAX_INCOMING: usize = (1 << 20) + (64 << 10);
@@ -178,9 +178,27 @@ impl Builder {
         self
     }
 
-    /// Opens transports in another way; the URL then only names the place.
+    /// Opens transports in another way; the URL then only names the place, and TLS and WebSocket are
+    /// not added.
     pub fn connector(mut self, connector: impl Connector + 'static) -> Self {
         self.options.transports.connector = Some(Arc::new(connector));
+        self
+    }
+
+    /// Opens the connections that TLS and WebSocket run over in another way than by TCP from any
+    /// address of this machine, for instance through a proxy.
+    pub fn dialer(mut self, dialer: impl Connector + 'static) -> Self {
+        self.options.transports.dialer = Some(Arc::new(dialer));
+        self
+    }
+
+    /// Calls `watcher` with each packet as it is written and read, to show what goes on. It runs on
+    /// the client's task, which waits for it.
+    pub fn watch_packets<F>(mut self, watcher: F) -> Self
+    where
+        F: Fn(Direction, &Packet<'_>) + Send + Sync + 'static,
+    {
+        self.options.transports.watcher = Some(Arc::new(watcher));
         self
     }
 

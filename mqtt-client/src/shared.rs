@@ -395,18 +395,40 @@ impl Drop for Handle {
     }
 }
 
-/// Acknowledges one message that was handed to the application.
+/// Acknowledges one message that was handed to the application, once.
 pub(crate) struct AckHandle {
     shared: Arc<Shared>,
-    number: u64,
+    /// `None` when it is done.
+    number: Option<u64>,
 }
 
 impl AckHandle {
     pub(crate) fn new(shared: Arc<Shared>, number: u64) -> Self {
-        Self { shared, number }
+        Self { shared, number: Some(number) }
     }
 
-    pub(crate) fn acknowledge(self) {
-        self.shared.with(|state| state.machine.acknowledge(self.number));
+    pub(crate) fn acknowledge(mut self) {
+        if let Some(number) = self.number.take() {
+            self.shared.with(|state| state.machine.acknowledge(number));
+        }
+    }
+}
+
+impl Drop for AckHandle {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        let mut state = self.shared.lock();
+        if state.is_stopped || !state.machine.note_never_acknowledged(number) {
+            return;
+        }
+        #[cfg(feature = "tracing")]
+        {
+            let dropped = state.machine.counters.never_acknowledged;
+            drop(state);
+            // Often enough to be seen, and not for each.
+            if dropped.is_power_of_two() {
+                tracing::warn!(dropped, "messages are dropped without ack(): the broker waits");
+            }
+        }
     }
 }

@@ -30,6 +30,9 @@ pub struct Counters {
     pub connections: u64,
     /// Accepted connections that ended.
     pub disconnections: u64,
+    /// Of these: closed by the broker without a word. When it does so again and again, another
+    /// client with the same id is the usual reason.
+    pub closed_by_broker: u64,
     /// Messages accepted for publishing.
     pub published: u64,
     /// Of these: QoS 0, given to the transport.
@@ -60,6 +63,10 @@ pub struct Counters {
     pub unrouted: u64,
     /// QoS 0 messages that a stream dropped because the application did not take them.
     pub missed: u64,
+    /// Messages that the application dropped without [`Message::ack`](crate::Message::ack) under
+    /// [`AckMode::Manual`](crate::AckMode::Manual). Each stays in the broker's window until the
+    /// connection ends.
+    pub never_acknowledged: u64,
     /// Acknowledgements that belong to nothing.
     pub unknown_acks: u64,
     /// PINGREQ packets sent.

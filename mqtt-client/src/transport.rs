@@ -3,11 +3,14 @@
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
+mod watched;
 #[cfg(feature = "websocket")]
 mod websocket;
 
 #[cfg(feature = "tls")]
 pub use tls::Tls;
+pub use watched::Direction;
+pub(crate) use watched::Watcher;
 
 use std::io;
 use std::pin::Pin;
@@ -17,6 +20,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use self::watched::Watched;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::error::{ConfigError, ConnectionError, Step};
 
@@ -26,9 +30,8 @@ pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// Opens transports in another way than the built-in ones: through a proxy, for a test, on a
-/// platform without sockets.
-///
-/// TLS and WebSocket are not added to what it gives.
+/// platform without sockets. As a [`connector`](crate::Builder::connector) it gives the whole
+/// transport, as a [`dialer`](crate::Builder::dialer) what TLS and WebSocket are put on.
 pub trait Connector: Send + Sync {
     /// Opens one transport.
     fn connect<'a>(&'a self, to: &'a Endpoint) -> Connecting<'a>;
@@ -88,6 +91,8 @@ impl Default for Timeouts {
 #[derive(Clone, Default)]
 pub(crate) struct Transports {
     pub(crate) connector: Option<Arc<dyn Connector>>,
+    pub(crate) dialer: Option<Arc<dyn Connector>>,
+    pub(crate) watcher: Option<Arc<Watcher>>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Tls>,
     /// Made of `tls` when the client starts.
@@ -134,23 +139,48 @@ impl Transports {
         to: &Endpoint,
         limits: &Timeouts,
     ) -> Result<Box<dyn Transport>, ConnectionError> {
+        let opened = self.open_unwatched(to, limits).await?;
+        Ok(match &self.watcher {
+            Some(watcher) => Box::new(Watched::new(opened, watcher.clone())),
+            None => opened,
+        })
+    }
+
+    async fn open_unwatched(
+        &self,
+        to: &Endpoint,
+        limits: &Timeouts,
+    ) -> Result<Box<dyn Transport>, ConnectionError> {
         if let Some(connector) = &self.connector {
             return within(limits.connect, Step::Connect, connector.connect(to)).await;
+        }
+        if let Some(dialer) = &self.dialer {
+            let dialed = within(limits.connect, Step::Connect, dialer.connect(to)).await?;
+            return self.open_over(to, dialed, limits).await;
         }
         #[cfg(unix)]
         if to.scheme == Scheme::Unix {
             let socket = tokio::net::UnixStream::connect(&to.path);
             return Ok(Box::new(within(limits.connect, Step::Connect, socket).await?));
         }
-        let tcp = tcp::open(to, limits).await?;
+        self.open_over(to, tcp::open(to, limits).await?, limits).await
+    }
+
+    /// Adds TLS and the WebSocket, if the URL asks for them.
+    async fn open_over<T: Transport + 'static>(
+        &self,
+        to: &Endpoint,
+        io: T,
+        limits: &Timeouts,
+    ) -> Result<Box<dyn Transport>, ConnectionError> {
         #[cfg(feature = "tls")]
         if to.scheme.is_tls()
             && let Some(connector) = &self.tls_connector
         {
-            let tls = connector.open(to, tcp, limits).await?;
+            let tls = connector.open(to, io, limits).await?;
             return self.open_websocket(to, tls, limits).await;
         }
-        self.open_websocket(to, tcp, limits).await
+        self.open_websocket(to, io, limits).await
     }
 
     /// Adds the WebSocket, if the URL asks for one.

@@ -70,6 +70,13 @@ impl Ledger {
         }
     }
 
+    /// Whether the broker waits for the acknowledgement of message `number`.
+    pub(crate) fn is_awaited(&self, number: u64) -> bool {
+        let past = self.first + self.entries.len() as u64;
+        (self.first..past).contains(&number)
+            || self.orphans.iter().any(|orphan| orphan.number == number && orphan.again.is_some())
+    }
+
     fn entry(&mut self, number: u64) -> Option<&mut Entry> {
         self.entries.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }

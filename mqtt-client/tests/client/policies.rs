@@ -193,6 +193,31 @@ async fn an_acknowledgement_of_an_earlier_connection_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn messages_that_are_dropped_and_not_acknowledged_are_counted() {
+    let (builder, mut listener) = scripted();
+    let builder = builder.acks(AckMode::Manual).persistent_session().reconnect(QUICK);
+    let (builder, mut all) = builder.subscription("#", QoS::ExactlyOnce);
+    let client = builder.start().unwrap();
+    let mut peer = listener.welcome(false).await;
+    peer.grant("#", 1, QoS::ExactlyOnce).await;
+    peer.send(b"\x32\x05\0\x01t\0\x07\x32\x05\0\x01t\0\x08\x32\x05\0\x01t\0\x09\x30\x03\0\x01t")
+        .await;
+    let (acknowledged, dropped, late) =
+        (all.recv().await.unwrap(), all.recv().await.unwrap(), all.recv().await.unwrap());
+    acknowledged.ack();
+    drop(dropped);
+    // QoS 0 has nothing to acknowledge.
+    drop(all.recv().await.unwrap());
+    let never_acknowledged = || client.stats().counters.never_acknowledged;
+    assert_eq!(never_acknowledged(), 1);
+    drop(peer);
+    let _peer = listener.welcome(true).await;
+    // The broker sends it again.
+    drop(late);
+    assert_eq!(never_acknowledged(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_is_not_read_drops_the_oldest_of_qos_0() {
     let (builder, mut listener) = scripted();
     let (builder, mut all) = builder.stream_limit(2, 1 << 20).subscription("#", QoS::AtLeastOnce);
@@ -350,6 +375,21 @@ async fn after_a_stable_connection_the_first_attempt_is_at_once() {
     drop(peer);
     listener.welcome(false).await;
     assert!(begin.elapsed() < Duration::from_millis(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_clients_with_one_id_take_over_from_each_other_ever_more_slowly() {
+    let wire = crate::support::Wire::new(&mqtt_broker_core::Broker::new(Default::default(), ()));
+    let reconnect = Reconnect { stable: Duration::from_millis(50), ..Reconnect::default() };
+    let twin = || wire.builder("twin").reconnect(reconnect).start().unwrap();
+    let twins = [twin(), twin()];
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    for client in twins {
+        let counters = client.stats().counters;
+        assert_eq!(counters.closed_by_broker, counters.disconnections);
+        // Each connection is stable: without the count of takeovers there is no delay at all.
+        assert!((20..600).contains(&counters.connections), "{counters:?}");
+    }
 }
 
 #[tokio::test]

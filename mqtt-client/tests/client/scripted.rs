@@ -1,11 +1,14 @@
 //! The client against a broker that follows a script: exact bytes, no network.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::{QUICK, scripted};
 use mqtt_client::{
-    ConnectReturnCode, ConnectionError, Delivered, Publish, QoS, SubscribeError, Undelivered,
+    ConnectReturnCode, ConnectionError, Delivered, Direction, Publish, QoS, SubscribeError,
+    Undelivered,
 };
+use mqtt_codec::PacketType;
 
 /// CONNECT with client id `c`, clean session, keep alive 60.
 const CONNECT: &[u8] = b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01c";
@@ -185,4 +188,33 @@ async fn what_nobody_asked_for_is_acknowledged() {
     peer.send(b"\x62\x02\0\x06").await;
     peer.expect(b"\x70\x02\0\x06").await;
     assert_eq!(client.stats().counters.unrouted, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_packets_that_pass_can_be_watched() {
+    let (builder, mut listener) = scripted();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let notes = seen.clone();
+    let builder = builder.watch_packets(move |direction, packet| {
+        notes.lock().unwrap().push((direction, packet.packet_type()));
+    });
+    let client = builder.start().unwrap();
+    let mut peer = listener.welcome(false).await;
+    drop(client.publish(Publish::new("t", "1").qos(QoS::AtLeastOnce)).await.unwrap());
+    peer.expect(b"\x32\x06\0\x01t\0\x011").await;
+    for byte in b"\x40\x02\0\x01" {
+        peer.send(&[*byte]).await;
+        tokio::task::yield_now().await;
+    }
+    client.shutdown(Duration::from_secs(1)).await;
+    use Direction::{Received, Sent};
+    use PacketType::{ConnAck, Connect, Disconnect, PubAck, Publish as PublishPacket};
+    let expected = [
+        (Sent, Connect),
+        (Received, ConnAck),
+        (Sent, PublishPacket),
+        (Received, PubAck),
+        (Sent, Disconnect),
+    ];
+    assert_eq!(*seen.lock().unwrap(), expected);
 }

@@ -125,6 +125,18 @@ async fn tls_trusts_the_authority_that_it_is_given() {
 }
 
 #[tokio::test]
+async fn tls_runs_over_whatever_is_dialed() {
+    let certificates = Certificates::new(&scratch("tls-dialed"));
+    let port = serve_tls(&certificates, false).await;
+    let dial = move |to: mqtt_client::Endpoint| async move {
+        assert_eq!((to.host.as_str(), to.port), ("localhost", 1));
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await
+    };
+    let tls = Tls::ca_file(certificates.path("ca.pem"));
+    round_trip(Client::builder("mqtts://localhost:1").tls(tls).dialer(dial)).await;
+}
+
+#[tokio::test]
 async fn a_client_certificate_is_shown_as_pem_or_der() {
     let certificates = Certificates::new(&scratch("tls-mutual"));
     let port = serve_tls(&certificates, true).await;
