@@ -109,6 +109,8 @@ impl Arguments {
 async fn run(config: &Config, arguments: Arguments, log: Log) -> Result<(), StartError> {
     let end = end_signal()?;
     let hangup = signal(SignalKind::hangup())?;
+    let (save, print) =
+        (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
     let server = Server::start(config, || HEAP.allocated()).await?;
     let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose();
     let _pid_file = pid_file.map_err(|error| StartError::PidFile {
@@ -126,6 +128,8 @@ async fn run(config: &Config, arguments: Arguments, log: Log) -> Result<(), Star
     info!(target: NOTICE, "{}", server.limits());
     notify("READY=1");
     let topic = log.topic();
+    tokio::spawn(ignore(save, "USR1: what is persistent is saved already"));
+    tokio::spawn(ignore(print, "USR2: there is no tree to print; $SYS has the figures"));
     tokio::spawn(reload(hangup, config.clone(), arguments, server.reloader(), log));
     server.run(topic, end).await;
     info!(target: NOTICE, "ended");
@@ -150,6 +154,13 @@ fn end_signal() -> io::Result<impl Future<Output = ()>> {
         info!(target: NOTICE, "{name}: closing all connections");
         notify("STOPPING=1");
     })
+}
+
+/// Says why nothing is done. Without it a signal that scripts send to Mosquitto would be the end.
+async fn ignore(mut signal: Signal, text: &str) {
+    while signal.recv().await.is_some() {
+        info!(target: NOTICE, "{text}");
+    }
 }
 
 /// Reads the configuration with all its files anew at each HUP, and opens log files anew. What cannot

@@ -1,6 +1,7 @@
 //! What a broker owes to the system that runs it: a pid file, a user without rights, a word to
 //! systemd.
 
+use std::ffi::CString;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -55,12 +56,19 @@ pub fn become_user(name: &str) -> Result<(), UserError> {
         return Ok(());
     }
     let denied = |error| UserError::Denied { name: name.to_owned(), error };
-    let user = User::from_name(name).map_err(denied)?;
-    let user = user.ok_or_else(|| UserError::Unknown(name.to_owned()))?;
-    let c_name = std::ffi::CString::new(name).map_err(|_| UserError::Unknown(name.to_owned()))?;
+    let user = user(name).map_err(denied)?.ok_or_else(|| UserError::Unknown(name.to_owned()))?;
+    let c_name = CString::new(user.name).map_err(|_| UserError::Unknown(name.to_owned()))?;
     initgroups(&c_name, user.gid).map_err(denied)?;
     setgid(user.gid).map_err(denied)?;
     setuid(user.uid).map_err(denied)
+}
+
+/// A user by its name. Where nobody is called mosquitto, nobody is meant, as in Mosquitto.
+fn user(name: &str) -> nix::Result<Option<User>> {
+    match (User::from_name(name)?, name) {
+        (None, "mosquitto") => User::from_name("nobody"),
+        (user, _) => Ok(user),
+    }
 }
 
 /// Gives a file to the user that [`become_user`] will become, when started as root.
@@ -71,7 +79,7 @@ pub fn give_file(file: &Path, name: &str) -> io::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
-    let user = User::from_name(name)?.ok_or(io::ErrorKind::NotFound)?;
+    let user = user(name)?.ok_or(io::ErrorKind::NotFound)?;
     std::os::unix::fs::chown(file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
 }
 

@@ -6,9 +6,11 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::broker_process::{BrokerProcess, broker_program, free_port, is_mosquitto};
+use crate::broker_process::{BrokerProcess, broker_program, free_port, is_mosquitto, local};
+use crate::certificates::Authority;
 use crate::foreign::{in_path, required};
 use crate::program::{DEADLINE, eventually, run, scratch, signal, wait};
+use crate::websocket::HANDSHAKE;
 use crate::wire::{Connect, Wire, packet, publish, subscribe};
 
 #[test]
@@ -24,6 +26,23 @@ fn term_and_int_end_the_broker_with_status_0_and_close_its_connections() {
         assert!(start.elapsed() < Duration::from_secs(10), "{name} took {:?}", start.elapsed());
         assert!(wire.expect_end().is_empty());
     }
+}
+
+// USR1 has Mosquitto write its file, and USR2 print what it has.
+#[test]
+fn signals_that_scripts_send_to_mosquitto_are_not_the_end() {
+    let broker = BrokerProcess::start();
+    let mut wire = Wire::connect(&broker, &Connect::new("guest"));
+    for name in ["USR1", "USR2"] {
+        broker.signal(name);
+        assert!(wire.ping().is_empty());
+    }
+    let both = || {
+        let log = broker.log_text();
+        (is_mosquitto() || log.contains("USR1: ") && log.contains("USR2: ")).then_some(())
+    };
+    assert!(eventually(both).is_some());
+    assert!(wire.ping().is_empty());
 }
 
 #[test]
@@ -66,6 +85,39 @@ fn term_cuts_no_packet_in_the_middle() {
 /// The length of each PUBLISH in the test above on the wire.
 fn subscriber_frame() -> usize {
     publish(0x30, b"flood", None, &[b'x'; 10_000]).len()
+}
+
+// MQTT-3.1.4-1 asks for a reasonable time. Handshakes are in it: half of one costs a place as well.
+#[test]
+fn a_client_has_ten_seconds_from_its_accept_on_until_it_is_admitted() {
+    if is_mosquitto() {
+        println!("skipped: Mosquitto 2.0 waits much longer");
+        return;
+    }
+    let (web, tls) = (free_port(), free_port());
+    let authority = Authority::new("Home CA");
+    let server = authority.server();
+    let broker = BrokerProcess::start_with_file(|port| {
+        format!(
+            "allow_anonymous true\nlistener {web} 127.0.0.1\nprotocol websockets\n\
+             listener {tls} 127.0.0.1\ncertfile {}\nkeyfile {}\nlistener {port} 127.0.0.1\n",
+            server.file.display(),
+            server.key.display()
+        )
+    });
+    let mut connections = [broker.port(), web, tls].map(|port| Wire::open_at(local(port)));
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_secs(6));
+    // A beginning of each, late.
+    connections[0].send(&Connect::new("slow").packet()[..5]);
+    connections[1].send(format!("{HANDSHAKE}\r\n").as_bytes());
+    connections[2].send(&[0x16, 3, 1]);
+    for connection in &mut connections {
+        connection.bytes_to_the_end();
+        let took = start.elapsed();
+        assert!(took > Duration::from_secs(9), "closed after {took:?}");
+        assert!(took < Duration::from_secs(13), "closed after {took:?}");
+    }
 }
 
 // MQTT-3.1.2-24: one and a half times the keep alive.
