@@ -1,11 +1,20 @@
 //! The flags that `pub` and `sub` share: where the broker is and how to reach it.
 
-use std::path::PathBuf;
+#[path = "debug.rs"]
+mod debug;
+#[path = "dialer.rs"]
+mod dialer;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser};
-use mqtt_client::{Builder, Client, ConnectionError, Publish, QoS, Tls};
+use mqtt_client::{Builder, Client, ConnectionError, Publish, QoS, Step, Tls};
+
+use dialer::{Dialer, Proxy};
 
 /// What the exit status is when a usage or a connection is wrong.
 pub(crate) const FAILED: u8 = 1;
@@ -24,6 +33,12 @@ pub(crate) struct Connection {
     /// Path of a Unix socket
     #[arg(long, help_heading = CONNECTION)]
     unix: Option<PathBuf>,
+    /// Address or name of this machine to connect from
+    #[arg(short = 'A', value_name = "ADDRESS", help_heading = CONNECTION)]
+    bind: Option<String>,
+    /// Connect through a SOCKS proxy: socks5h://[user[:password]@]host[:port]
+    #[arg(long, value_parser = Proxy::parse, help_heading = CONNECTION)]
+    proxy: Option<Proxy>,
     /// Connect by WebSocket
     #[arg(long, help_heading = CONNECTION)]
     ws: bool,
@@ -70,6 +85,9 @@ pub(crate) struct Connection {
     /// File of the certificate authorities to trust; turns TLS on
     #[arg(long, help_heading = TLS)]
     cafile: Option<PathBuf>,
+    /// Folder of such files; turns TLS on
+    #[arg(long, help_heading = TLS)]
+    capath: Option<PathBuf>,
     /// File of the client's certificate
     #[arg(long, help_heading = TLS, requires = "key")]
     cert: Option<PathBuf>,
@@ -88,9 +106,12 @@ pub(crate) struct Connection {
     /// Accepted for Mosquitto's sake: it is always so
     #[arg(long, hide = true)]
     nodelay: bool,
-    /// Print what happens
+    /// Take options from this file first, one a line
+    #[arg(short = 'o', value_name = "FILE")]
+    options: Option<PathBuf>,
+    /// Print each packet
     #[arg(short = 'd', long)]
-    pub(crate) debug: bool,
+    debug: bool,
     /// Print no errors
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -140,7 +161,14 @@ impl Connection {
             builder =
                 builder.will(will.qos(self.will_qos.unwrap_or_default()).retain(self.will_retain));
         }
-        Ok((builder.tls(self.tls()), topic))
+        if self.bind.is_some() || self.proxy.is_some() {
+            let dialer = Dialer { bind: self.bind.clone(), proxy: self.proxy.clone() };
+            builder = builder.dialer(move |to| dialer.clone().dial(to));
+        }
+        if self.debug {
+            builder = debug::watch(builder);
+        }
+        Ok((builder.tls(self.tls()?), topic))
     }
 
     fn url(&self) -> (String, Option<String>) {
@@ -153,7 +181,10 @@ impl Connection {
             let topic = rest.and_then(|rest| rest.split_once('/')).map(|(_, topic)| topic);
             return (url.clone(), topic.filter(|topic| !topic.is_empty()).map(str::to_owned));
         }
-        let tls = self.cafile.is_some() || self.tls_use_os_certs || self.port == Some(8883);
+        let tls = self.cafile.is_some()
+            || self.capath.is_some()
+            || self.tls_use_os_certs
+            || self.port == Some(8883);
         let scheme = match (self.ws, tls) {
             (false, false) => "mqtt",
             (false, true) => "mqtts",
@@ -168,8 +199,16 @@ impl Connection {
         (format!("{scheme}://{host}{port}"), None)
     }
 
-    fn tls(&self) -> Tls {
+    fn tls(&self) -> Result<Tls, String> {
         let mut tls = self.cafile.as_ref().map_or_else(Tls::system_roots, Tls::ca_file);
+        if let Some(folder) = &self.capath {
+            let files = certificates_in(folder);
+            let files = files.map_err(|error| format!("{}: {error}", folder.display()))?;
+            if files.is_empty() {
+                return Err(format!("{}: there is no certificate in it", folder.display()));
+            }
+            tls = files.into_iter().fold(tls, Tls::and_ca_file);
+        }
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
             tls = tls.client_certificate(cert, key);
         }
@@ -179,7 +218,7 @@ impl Connection {
         if self.insecure {
             tls = tls.danger_accept_any_name();
         }
-        tls
+        Ok(tls)
     }
 
     fn password(&self) -> Result<Option<String>, String> {
@@ -198,23 +237,60 @@ impl Connection {
         }
     }
 
-    /// Prints why there is no connection. The status is the code of the CONNACK, if there was one.
+    /// Prints why there is no connection. The status is the code of the CONNACK, if there was one,
+    /// and else that of Mosquitto's programs.
     pub(crate) fn report(&self, error: &ConnectionError) -> ExitCode {
         self.complain(error);
-        match error {
-            ConnectionError::Refused(code) => ExitCode::from(u8::from(*code)),
-            _ => ExitCode::from(FAILED),
+        ExitCode::from(match error {
+            ConnectionError::Refused(code) => u8::from(*code),
+            ConnectionError::ClosedByBroker => 7,
+            ConnectionError::Io { step: Step::Read | Step::Write, .. } => 7,
+            ConnectionError::Tls(_) => 8,
+            _ => FAILED,
+        })
+    }
+}
+
+/// The files of a folder that have a certificate in PEM.
+fn certificates_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_pem = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).contains("BEGIN CERTIFICATE");
+        if path.is_file() && std::fs::read(&path).is_ok_and(is_pem) {
+            files.push(path);
         }
     }
+    files.sort();
+    Ok(files)
 }
 
 /// Reads the command line. What is wrong with it is status 1, as in Mosquitto's programs.
 pub(crate) fn parse<T: Parser>() -> Result<T, ExitCode> {
-    T::try_parse().map_err(|error| {
+    let parsed = arguments().map_err(|error| T::command().error(clap::error::ErrorKind::Io, error));
+    parsed.and_then(T::try_parse_from).map_err(|error| {
         // Nobody is left to tell if it cannot be printed.
         let _ = error.print();
         if error.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
     })
+}
+
+/// The arguments, after those of the file of `-o`, so that the command line has the last word.
+fn arguments() -> Result<Vec<OsString>, String> {
+    let mut given: Vec<_> = std::env::args_os().collect();
+    let path = given.iter().skip_while(|arg| *arg != "-o").nth(1).map(PathBuf::from);
+    if let Some(path) = path {
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let options = lines.filter(|line| !line.starts_with('#')).flat_map(|line| {
+            let (option, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            [option, value.trim()].into_iter().filter(|part| !part.is_empty())
+        });
+        let options: Vec<_> = options.map(OsString::from).collect();
+        given.splice(1..1, options);
+    }
+    Ok(given)
 }
 
 pub(crate) fn qos(text: &str) -> Result<QoS, String> {

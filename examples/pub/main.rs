@@ -18,6 +18,7 @@ use connection::{Connection, FAILED};
 /// Publish MQTT messages.
 #[derive(Parser)]
 #[command(name = "pub", version, disable_help_flag = true, disable_version_flag = true)]
+#[command(args_override_self = true)]
 struct Options {
     #[command(flatten)]
     connection: Connection,

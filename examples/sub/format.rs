@@ -1,8 +1,9 @@
-//! How a message is printed: the formats of `mosquitto_sub -F` that need no local time zone.
+//! How a message is printed: the formats of `mosquitto_sub -F`.
 
+use std::cell::OnceCell;
 use std::io::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::Zoned;
 use mqtt_client::Message;
 use serde_json::value::RawValue;
 
@@ -14,6 +15,8 @@ pub(crate) struct Format(Vec<Part>);
 enum Part {
     Text(Vec<u8>),
     Field(char),
+    /// A conversion of strftime(3), or `N` for the nanoseconds.
+    Time(char),
     /// The payload as it is when nothing but it is printed: empty shows as nothing.
     Newline,
 }
@@ -67,7 +70,11 @@ impl Format {
                 }),
                 ('\\', None) => return Err("\\ at the end".to_owned()),
                 ('@', Some('@')) => plain.push(b'@'),
-                ('@', _) => return Err("times by @ are not supported; %I and %U are".to_owned()),
+                ('@', Some(conversion)) => {
+                    parts.push(Part::Text(std::mem::take(&mut plain)));
+                    parts.push(Part::Time(conversion));
+                }
+                ('@', None) => return Err("@ at the end".to_owned()),
                 (char, _) => {
                     plain.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
                     continue;
@@ -81,13 +88,14 @@ impl Format {
 
     /// Appends the message. False if it cannot be printed so.
     pub(crate) fn write(&self, message: &Message, out: &mut Vec<u8>) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = Clock::default();
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.extend_from_slice(text),
                 Part::Newline => out.push(b'\n'),
+                Part::Time(conversion) => out.extend(now.formatted(*conversion).into_bytes()),
                 Part::Field(field) => {
-                    if !write_field(*field, message, now, out) {
+                    if !write_field(*field, message, &now, out) {
                         return false;
                     }
                 }
@@ -97,7 +105,7 @@ impl Format {
     }
 }
 
-fn write_field(field: char, message: &Message, now: Duration, out: &mut Vec<u8>) -> bool {
+fn write_field(field: char, message: &Message, now: &Clock, out: &mut Vec<u8>) -> bool {
     let payload = message.payload();
     // Writing into a vector does not fail.
     let _ = match field {
@@ -111,8 +119,8 @@ fn write_field(field: char, message: &Message, now: Duration, out: &mut Vec<u8>)
         'r' => write!(out, "{}", u8::from(message.retain())),
         'd' => write!(out, "{}", u8::from(message.dup())),
         'm' => write!(out, "{}", message.packet_id().map_or(0, mqtt_client::PacketId::get)),
-        'I' => write!(out, "{}+0000", iso_time(now)),
-        'U' => write!(out, "{}.{:09}", now.as_secs(), now.subsec_nanos()),
+        'I' => write!(out, "{}", now.time().strftime("%Y-%m-%dT%H:%M:%S%z")),
+        'U' => write!(out, "{}.{:09}", now.time().timestamp().as_second(), now.nanos()),
         'j' => write_json(message, now, None, out),
         'J' => match serde_json::from_slice::<&RawValue>(payload) {
             Ok(json) => write_json(message, now, Some(json), out),
@@ -126,13 +134,14 @@ fn write_field(field: char, message: &Message, now: Duration, out: &mut Vec<u8>)
 /// The object of Mosquitto's `%j`; of `%J` if the payload is JSON itself.
 fn write_json(
     message: &Message,
-    now: Duration,
+    now: &Clock,
     payload: Option<&RawValue>,
     out: &mut Vec<u8>,
 ) -> std::io::Result<()> {
     let text = |bytes: &[u8]| serde_json::Value::from(String::from_utf8_lossy(bytes)).to_string();
-    let (time, micros) = (iso_time(now), now.subsec_micros());
-    write!(out, "{{\"tst\":\"{time}.{micros:06}Z+0000\"")?;
+    let (time, micros) = (now.time(), now.nanos() / 1000);
+    let (second, offset) = (time.strftime("%Y-%m-%dT%H:%M:%S"), time.strftime("%z"));
+    write!(out, "{{\"tst\":\"{second}.{micros:06}Z{offset}\"")?;
     write!(out, ",\"topic\":{}", text(message.topic().as_bytes()))?;
     write!(out, ",\"qos\":{}", u8::from(message.qos()))?;
     write!(out, ",\"retain\":{}", u8::from(message.retain()))?;
@@ -146,21 +155,25 @@ fn write_json(
     }
 }
 
-/// A time since 1970 as `2026-01-31T12:00:00`, in UTC.
-fn iso_time(since_epoch: Duration) -> String {
-    let seconds = since_epoch.as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days are counted from 1 March of year 0, so that leap days come last: 719,468 days to 1970.
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
+/// The local time at which a message is printed, looked at only when it is wanted.
+#[derive(Default)]
+struct Clock(OnceCell<Zoned>);
+
+impl Clock {
+    fn time(&self) -> &Zoned {
+        self.0.get_or_init(Zoned::now)
+    }
+
+    fn nanos(&self) -> i32 {
+        self.time().subsec_nanosecond()
+    }
+
+    /// What strftime(3) makes of `%` and this. It prints what it does not know as it is.
+    fn formatted(&self, conversion: char) -> String {
+        if conversion == 'N' {
+            return format!("{:09}", self.nanos());
+        }
+        let text = format!("%{conversion}");
+        jiff::fmt::strtime::format(&text, self.time()).unwrap_or(text)
+    }
 }

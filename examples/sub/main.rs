@@ -13,8 +13,13 @@ use mqtt_client::{
     AckMode, Client, Message, Publish, QoS, Subscription, TopicFilterBuf, TopicNameBuf,
 };
 
+use tokio::time::{Instant, timeout_at};
+
 use connection::{Connection, FAILED};
 use format::Format;
+
+/// Without `-W`: longer than any machine is up.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// The status when the time of `-W` is up.
 const TIMED_OUT: u8 = 27;
@@ -22,6 +27,7 @@ const TIMED_OUT: u8 = 27;
 /// Subscribe to MQTT topics and print what comes.
 #[derive(Parser)]
 #[command(name = "sub", version, disable_help_flag = true, disable_version_flag = true)]
+#[command(args_override_self = true)]
 struct Options {
     #[command(flatten)]
     connection: Connection,
@@ -108,24 +114,23 @@ async fn run(mut options: Options) -> Result<(), ExitCode> {
     // Before CONNECT, so that what a kept session delivers at once has a place to go.
     let filters = options.topic.iter().map(|filter| (filter.as_str(), options.qos));
     let (builder, mut messages) = builder.subscription_all(filters, AckMode::Taken);
-    let timeout = options.timeout.map_or(Duration::MAX / 2, Duration::from_secs);
+    let deadline = Instant::now() + options.timeout.map_or(FOREVER, Duration::from_secs);
+    let timed_out = |_| {
+        connection.complain("Timed out");
+        ExitCode::from(TIMED_OUT)
+    };
+    let client = timeout_at(deadline, builder.connect()).await.map_err(timed_out)?;
+    let client = client.map_err(|error| connection.report(&error))?;
     let work = async {
-        let client = builder.connect().await.map_err(|error| connection.report(&error))?;
         for filter in &options.unsubscribe {
             client.unsubscribe(filter).await.map_err(|error| fail(connection, &error))?;
         }
-        let result = print(&options, &format, &hidden, &client, &mut messages).await;
-        // Also by Ctrl-C: the broker is told, and keeps no will.
-        client.shutdown(Duration::from_secs(2)).await;
-        result
+        print(&options, &format, &hidden, &client, &mut messages).await
     };
-    match tokio::time::timeout(timeout, work).await {
-        Ok(result) => result,
-        Err(_) => {
-            connection.complain("Timed out");
-            Err(ExitCode::from(TIMED_OUT))
-        }
-    }
+    let result = timeout_at(deadline, work).await;
+    // Also by Ctrl-C and when the time is up: the broker is told, and keeps no will.
+    client.shutdown(Duration::from_secs(2)).await;
+    result.map_err(timed_out)?
 }
 
 /// Prints messages until it is enough.

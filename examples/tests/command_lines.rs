@@ -2,13 +2,16 @@
 //! lines give the same output and status.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
 /// Command lines of `sub`. The topics under `r/` hold retained messages. `{port}` is the broker's,
-/// `{id}` a name of the run's own.
+/// `{tls}` its port with TLS, `{ca}` the authority to trust there and `{capath}` its folder, `{proxy}`
+/// the port of a SOCKS proxy, `{id}` a name of the run's own.
 const SUB: &[&str] = &[
     "-t r/1 -C 1",
     "-t r/1 -C 1 -v",
@@ -50,6 +53,27 @@ const SUB: &[&str] = &[
     "-t r/1 -C 1 --will-topic w --will-payload gone --will-qos 1 --will-retain",
     "-t r/1 -C 1 --nodelay --quiet",
     "-p 1 -t r/1",
+    "-t r/1 -C 1 -d",
+    "-t r/1 -C 1 -d -q 1 -v",
+    "-t r/1 -t r/2 -C 2 -d -q 1 -i {id}",
+    "-t nothing/here -U nothing/there -d -W 1",
+    "-t r/1 -C 1 -F @Y-@m-@d|%p|@j",
+    "-t r/1 -C 1 -F @y|@Z|@z|@@|@B",
+    "-t r/1 -C 1 -F @",
+    "-t r/1 -C 1 -F %",
+    "-t r/1 -C 1 -A 127.0.0.1",
+    "-t r/1 -C 1 -A 192.0.2.1",
+    "-t r/1 -C 1 --proxy socks5h://127.0.0.1:{proxy}",
+    "-t r/1 -C 1 --proxy socks5h://me:se%3Acret@127.0.0.1:{proxy} -d",
+    "-t r/1 -C 1 --proxy socks5h://127.0.0.1:1",
+    "-t r/1 -C 1 --proxy http://127.0.0.1:{proxy}",
+    "-t r/1 -C 1 -h localhost -p {tls} --cafile {ca}",
+    "-t r/1 -C 1 -h localhost -p {tls} --capath {capath} -q 2",
+    "-t r/1 -C 1 -h localhost -p {tls} --capath {capath} --proxy socks5h://127.0.0.1:{proxy}",
+    "-t r/1 -C 1 -h 127.0.0.1 -p {tls} --cafile {ca}",
+    "-t r/1 -C 1 -h 127.0.0.1 -p {tls} --cafile {ca} --insecure",
+    "-t r/1 -C 1 -h localhost -p {tls} --cafile /no/such/file",
+    "-t r/1 -C 1 -q 0 -q 2 -F %q|%m",
 ];
 
 /// Command lines of `pub` with what they read. `{topic}` is watched by a subscriber.
@@ -81,11 +105,19 @@ const PUB: &[(&str, &[u8])] = &[
     ("-t {topic} -m x -q 4", b""),
     ("-t {topic} -m x --no-such-option", b""),
     ("-p 1 -t {topic} -m x", b""),
+    ("-t {topic} -m x -d", b""),
+    ("-t {topic} -m x -d -q 1 --repeat 3", b""),
+    ("-t {topic} -m x -d -q 2 -i {id} -r", b""),
+    ("-t {topic} -m x -q 1 -A 127.0.0.1", b""),
+    ("-t {topic} -m x -q 2 --proxy socks5h://127.0.0.1:{proxy}", b""),
+    ("-t {topic} -m x --proxy socks5h://me:secret@127.0.0.1:{proxy}", b""),
+    ("-t {topic} -m x -q 1 -h localhost -p {tls} --capath {capath}", b""),
+    ("-t {topic} -m x -h localhost -p {tls}", b""),
 ];
 
 #[test]
 fn our_programs_do_what_mosquittos_do() {
-    let Some(broker) = Broker::start("allow_anonymous true\n") else { return };
+    let Some(broker) = Broker::start_with_tls() else { return };
     for (topic, payload) in
         [("r/1", "one"), ("r/2", "tw\"o\\"), ("r/3/deep", "three"), ("r/json", "{\"a\":1}")]
     {
@@ -133,6 +165,19 @@ fn our_programs_do_what_mosquittos_do() {
 }
 
 #[test]
+fn options_come_from_a_file_and_the_command_line_has_the_last_word() {
+    let Some(broker) = Broker::start("allow_anonymous true\n") else { return };
+    broker.publish("r/1", b"one two");
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("options");
+    let text = "# a comment\n\n-t r/1\n  -C 1\n-F %t: %p\n-p 1\n--quiet\n-h 127.0.0.1\n";
+    std::fs::write(&file, text).unwrap();
+    let line = format!("-o {} -p {{port}}", file.display());
+    assert_eq!(broker.run("sub", &line, b""), (b"r/1: one two\n".to_vec(), Some(0)));
+    let (out, status) = broker.run("sub", "-o /no/such/file", b"");
+    assert_eq!((out.len(), status), (0, Some(1)));
+}
+
+#[test]
 fn the_status_of_a_refused_connection_is_the_code_of_the_refusal() {
     let Some(broker) = Broker::start("allow_anonymous false\n") else { return };
     for (ours, theirs, line) in [
@@ -150,12 +195,14 @@ fn the_status_of_a_refused_connection_is_the_code_of_the_refusal() {
 struct Broker {
     process: Child,
     port: u16,
+    /// What stands in command lines, and what it means.
+    places: Vec<(&'static str, String)>,
 }
 
 impl Broker {
     /// With `MQTT_INTEROP=required` it has to be there; else the test is skipped without it.
     fn start(config: &str) -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{port}.conf"));
         std::fs::write(&path, format!("listener {port} 127.0.0.1\n{config}")).unwrap();
         let spawn = |program: &str| {
@@ -170,7 +217,7 @@ impl Broker {
                     assert!(begin.elapsed() < Duration::from_secs(20), "mosquitto does not listen");
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                Some(Self { process, port })
+                Some(Self { process, port, places: vec![("{port}", port.to_string())] })
             }
             Err(error) if std::env::var("MQTT_INTEROP").as_deref() == Ok("required") => {
                 panic!("mosquitto: {error}")
@@ -182,6 +229,33 @@ impl Broker {
         }
     }
 
+    /// With a listener for TLS, and a SOCKS proxy beside it.
+    fn start_with_tls() -> Option<Self> {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cli-tls");
+        let capath = folder.join("authorities");
+        std::fs::create_dir_all(&capath).unwrap();
+        let ca = certificates(&folder);
+        // OpenSSL looks for an authority by the hash of its name.
+        let hash =
+            Command::new("openssl").args(["x509", "-hash", "-noout", "-in"]).arg(&ca).output();
+        let hash = String::from_utf8(hash.map(|run| run.stdout).unwrap_or_default()).unwrap();
+        std::fs::copy(&ca, capath.join(format!("{}.0", hash.trim()))).unwrap();
+        let tls = free_port();
+        let file = |name: &str| folder.join(name).display().to_string();
+        let mut broker = Self::start(&format!(
+            "allow_anonymous true\nlistener {tls}\ncertfile {}\nkeyfile {}\n",
+            file("server.pem"),
+            file("server.key")
+        ))?;
+        broker.places.extend([
+            ("{tls}", tls.to_string()),
+            ("{ca}", ca.display().to_string()),
+            ("{capath}", capath.display().to_string()),
+            ("{proxy}", socks_proxy().to_string()),
+        ]);
+        Some(broker)
+    }
+
     fn publish(&self, topic: &str, payload: &[u8]) {
         let line = format!("-t {topic} -r -q 2 -s");
         assert_eq!(self.run("mosquitto_pub", &line, payload).1, Some(0));
@@ -190,7 +264,8 @@ impl Broker {
     /// Output and status.
     fn run_sub(&self, program: &str, line: &str, row: usize) -> (String, Option<i32>) {
         let (out, status) = self.run(program, &line.replace("{id}", &format!("sub{row}")), b"");
-        (without_time(&String::from_utf8_lossy(&out)), status)
+        let out = without_time(&String::from_utf8_lossy(&out));
+        (if is_debug(line) { without_client(&out) } else { out }, status)
     }
 
     /// What a subscriber sees, and the status.
@@ -208,13 +283,15 @@ impl Broker {
         let watcher = self.spawn("mosquitto_sub", &watch);
         std::thread::sleep(Duration::from_millis(400));
         let line = line.replace("{topic}", &topic).replace("{file}", file);
-        let (_, status) = self.run(program, &line.replace("{id}", &format!("pub{row}")), input);
+        let (out, status) = self.run(program, &line.replace("{id}", &format!("pub{row}")), input);
         let seen = watcher.wait_with_output().unwrap().stdout;
         let (kept, _) = self.run("mosquitto_sub", &format!("-t {topic} -W 1 -F kept|%x"), b"");
         if !kept.is_empty() {
             self.run("mosquitto_pub", &format!("-t {topic} -r -n"), b"");
         }
-        (String::from_utf8_lossy(&[seen, kept].concat()).into_owned(), status)
+        let seen = String::from_utf8_lossy(&[seen, kept].concat()).into_owned();
+        let out = without_client(&String::from_utf8_lossy(&out));
+        (if is_debug(&line) { out + &seen } else { seen }, status)
     }
 
     fn run(&self, program: &str, line: &str, input: &[u8]) -> (Vec<u8>, Option<i32>) {
@@ -239,7 +316,8 @@ impl Broker {
     }
 
     fn spawn(&self, program: &str, line: &str) -> Child {
-        let line = line.replace("{port}", &self.port.to_string());
+        let places = self.places.iter();
+        let line = places.fold(line.to_owned(), |line, (name, value)| line.replace(name, value));
         let mut args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         if !args.iter().any(|arg| arg == "-p" || arg == "-L") {
             args.extend(["-h".into(), "127.0.0.1".into(), "-p".into(), self.port.to_string()]);
@@ -290,4 +368,96 @@ fn without_time(text: &str) -> String {
         }
         None => text.to_owned(),
     }
+}
+
+fn is_debug(line: &str) -> bool {
+    line.split(' ').any(|word| word == "-d")
+}
+
+/// Without the name of the client, which is made up, and in any order: when an acknowledgement
+/// leaves beside other lines is nobody's business.
+fn without_client(text: &str) -> String {
+    let mut lines: Vec<_> = text
+        .lines()
+        .map(|line| match line.strip_prefix("Client ").and_then(|line| line.split_once(' ')) {
+            Some((_, packet)) => packet,
+            None => line,
+        })
+        .collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// An authority, whose file this gives, and a certificate for `localhost` and its key.
+fn certificates(folder: &Path) -> PathBuf {
+    let write = |name: &str, text: String| std::fs::write(folder.join(name), text).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "the authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    write("ca.pem", params.self_signed(&key).unwrap().pem());
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "localhost");
+    write("server.pem", params.signed_by(&key, &issuer).unwrap().pem());
+    write("server.key", key.serialize_pem());
+    folder.join("ca.pem")
+}
+
+/// A SOCKS 5 proxy (RFC 1928) that takes names only, and any user (RFC 1929). Gives its port.
+fn socks_proxy() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            std::thread::spawn(move || tunnel(client.unwrap()));
+        }
+    });
+    port
+}
+
+fn tunnel(mut client: TcpStream) -> std::io::Result<()> {
+    let read = |client: &mut TcpStream, len: u8| {
+        let mut bytes = vec![0; len.into()];
+        client.read_exact(&mut bytes).map(|()| bytes)
+    };
+    let methods = read(&mut client, 2)?[1];
+    // A user, if one is offered.
+    let method = *read(&mut client, methods)?.iter().max().unwrap();
+    client.write_all(&[5, method])?;
+    if method == 2 {
+        let name = read(&mut client, 2)?[1];
+        read(&mut client, name)?;
+        let password = read(&mut client, 1)?[0];
+        let password = read(&mut client, password)?;
+        let is_right = [&b"secret"[..], b"se:cret"].contains(&&password[..]);
+        client.write_all(&[1, u8::from(!is_right)])?;
+    }
+    let request = read(&mut client, 5)?;
+    let host = match request[3] {
+        1 => [&request[4..], &read(&mut client, 3)?]
+            .concat()
+            .iter()
+            .map(u8::to_string)
+            .collect::<Vec<_>>()
+            .join("."),
+        _ => String::from_utf8(read(&mut client, request[4])?).unwrap(),
+    };
+    let port = read(&mut client, 2)?;
+    let mut broker = TcpStream::connect((host, u16::from_be_bytes([port[0], port[1]])))?;
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+    let (mut from_broker, mut to_client) = (broker.try_clone()?, client.try_clone()?);
+    let down = std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_broker, &mut to_client);
+        to_client.shutdown(Shutdown::Both)
+    });
+    let _ = std::io::copy(&mut client, &mut broker);
+    broker.shutdown(Shutdown::Write)?;
+    let _ = down.join();
+    Ok(())
 }
