@@ -101,9 +101,18 @@ impl BrokerProcess {
 
     /// The memory of the process in bytes, from `/proc`.
     pub(crate) fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The addresses that the process has taken, used or not, in bytes.
+    pub(crate) fn address_space(&self) -> u64 {
+        self.status("VmSize:")
+    }
+
+    fn status(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
         let status = status.expect("the broker runs on Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a line");
         line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
     }
 

@@ -64,6 +64,42 @@ impl Case {
     }
 }
 
+// CVE-2017-7651 and CVE-2023-0809 of Mosquitto: memory by what a packet only claims. A thread that is
+// started late would show here as well, by the addresses that it takes.
+#[test]
+fn bad_input_takes_no_memory_and_no_addresses() {
+    let broker = BrokerProcess::start();
+    let once = || {
+        for case in before_connect().into_iter().filter(tested) {
+            let mut wire = Wire::open(&broker);
+            wire.send_to_the_end(&case.bytes);
+            wire.end_within(PATIENCE);
+        }
+    };
+    // What the first ones need is needed once.
+    once();
+    let before = (broker.memory(), broker.address_space());
+    for _ in 0..20 {
+        once();
+    }
+    // The beginnings of a CONNECT that claims 64 KiB, and of one that claims all that there is.
+    let claims: Vec<_> = (0..1000)
+        .map(|number| {
+            let mut wire = Wire::open(&broker);
+            let length: &[u8] = if number % 2 == 0 { &[0xff, 0xff, 3] } else { &[0xff; 3] };
+            wire.send_to_the_end(&[&[0x10], length, b"\x7f\x00\x04MQTT\x04\x02"].concat());
+            wire
+        })
+        .collect();
+    let mut good = Wire::connect(&broker, &Connect::new("good"));
+    assert!(good.ping().is_empty());
+    let memory = broker.memory().saturating_sub(before.0);
+    let addresses = broker.address_space().saturating_sub(before.1);
+    println!("{memory} bytes of memory and {addresses} of addresses, {} claims", claims.len());
+    assert!(memory < 8 << 20, "{memory} bytes of memory");
+    assert!(addresses < 20 << 20, "{addresses} bytes of addresses");
+}
+
 /// Every valid packet, one byte at a time: splitting the stream changes nothing.
 #[test]
 fn packets_that_arrive_byte_by_byte_are_understood() {
