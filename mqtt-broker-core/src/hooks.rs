@@ -48,7 +48,8 @@ pub trait Hooks: Send + Sync + 'static {
 
     /// Decides whether a message that matches a subscription is delivered to its client, which may
     /// be away. `retained` tells a retained message of a new subscription from one that is being
-    /// published. Called with [`Interests::delivery_rules`].
+    /// published. Called with [`Interests::delivery_rules`], and with a [`Journal`](crate::Journal)
+    /// under its lock: it decides, and does not call the broker.
     fn authorize_delivery(&self, receiver: &Client, topic: TopicName<'_>, retained: bool) -> bool {
         let _ = (receiver, topic, retained);
         true

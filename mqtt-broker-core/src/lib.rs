@@ -73,13 +73,34 @@
 //! does not take stays in its outbox, what the window does not take in its queue, and what the queue
 //! does not take holds the publisher back.
 //!
+//! # What is durable before what
+//!
+//! With a [`Journal`], these leave when the [`Store`] has what stands beside them. Whatever waits at
+//! the time becomes durable together, so that a busy broker commits as seldom as an idle one.
+//!
+//! | packet | durable before it |
+//! |---|---|
+//! | PUBACK, PUBREC | the message for every kept session that it goes to, or as the retained one; with PUBREC its packet id |
+//! | PUBLISH of QoS 2 to a kept session | the packet id that it has |
+//! | PUBREL | that the PUBLISH is never sent again |
+//! | PUBCOMP | that the packet id is free |
+//! | SUBACK, UNSUBACK of a kept session | the subscription, or its end |
+//! | CONNACK | the end of an older session; for a kept one, the session and its will |
+//!
+//! Acknowledgements of clients become durable with the next batch, and nobody waits for them: what was
+//! sent at QoS 1 and not durably acknowledged is sent again, with DUP. QoS 0 and clean sessions never
+//! wait for anything.
+//!
 //! # Locks
 //!
 //! One registry of sessions, one lock a session, one for the router, one for the retained store, one
 //! a group of a shared subscription. The registry's comes before a session's; two sessions are never
 //! locked together; the others are never locked together with these. While a session's subscriptions
 //! change, another lock of the session comes before all of them, so that session and router agree.
-//! Hooks and wakers run when no lock is held.
+//! With a [`Journal`], its lock comes before every other one, and is held for the whole of a change
+//! that has to survive: the batches then hold changes in the order in which they happened, and none
+//! of them by half. Hooks and wakers run when no lock is held, but for
+//! [`authorize_delivery`](Hooks::authorize_delivery).
 //!
 //! # Features
 //!

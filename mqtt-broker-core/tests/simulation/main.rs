@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use world::World;
 
-/// Seeds without `MQTT_SIM_SEEDS`: half a minute of one core in a debug build.
-const SEEDS: u64 = 2000;
+/// Seeds without `MQTT_SIM_SEEDS`: some seconds of one core in a debug build.
+const SEEDS: u64 = 500;
 
 /// Steps of one seed. Longer lives found nothing that more seeds did not.
 const STEPS: u64 = 1500;
