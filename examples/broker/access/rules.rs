@@ -120,6 +120,17 @@ impl Rules {
         self.listeners.iter().any(|listener| listener.acl.is_some())
     }
 
+    /// Bytes on the heap up to which everybody may publish everything; 0 if some may not. A little
+    /// less than the limit, where the memory has to be asked whether it was full.
+    pub(super) fn open_up_to(&self) -> usize {
+        let is_open =
+            |rules: &ListenerRules| rules.acl.is_none() && rules.max_qos == QoS::ExactlyOnce;
+        match self.retain && self.max_payload.is_none() && self.listeners.iter().all(is_open) {
+            true => self.max_memory - self.max_memory / 8,
+            false => 0,
+        }
+    }
+
     pub(super) fn payload_fits(&self, payload: &[u8]) -> bool {
         self.max_payload.is_none_or(|max| payload.len() <= max)
     }
