@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::TryFutureExt;
+use futures::future::Either;
 use mqtt_broker_core::{Broker, Message, MountPoint, PeerInfo, ServeError, serve_connection};
 use mqtt_codec::{QoS, TopicName};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -260,8 +262,7 @@ async fn accept_loop(
                 }
                 exhausted = false;
                 if let Some(place) = doors.admit(&stream) {
-                    let (broker, rules) = (broker.clone(), Arc::clone(&rules));
-                    tokio::spawn(connection(broker, stream, rules, place, life.clone()));
+                    tokio::spawn(connection(&broker, stream, &rules, place, life.clone()));
                 }
             }
             Err(error) if descriptors::are_exhausted(&error) => {
@@ -278,32 +279,64 @@ async fn accept_loop(
     }
 }
 
-async fn connection(broker: Broker, stream: Stream, rules: Arc<Rules>, _place: Place, _life: Life) {
-    let place = rules.places.clone().map(Semaphore::try_acquire_owned).transpose();
-    let Ok(_place_of_listener) = place else {
-        debug!("all connections of listener {} are taken", rules.number);
-        return;
-    };
+/// The task of a connection. What it keeps for as long as the client is there is small: an `async fn`
+/// would have room for its arguments and for the largest of its states, 600 bytes more.
+fn connection(
+    broker: &Broker,
+    stream: Stream,
+    rules: &Arc<Rules>,
+    place: Place,
+    life: Life,
+) -> impl Future<Output = ()> + use<> {
+    let number = rules.number;
+    let place_of_listener = rules.places.clone().map(Semaphore::try_acquire_owned).transpose();
+    let serving = place_of_listener.is_ok().then(|| serve(broker, stream, rules));
+    async move {
+        let _held = (place, place_of_listener, life);
+        match serving {
+            None => debug!("all connections of listener {number} are taken"),
+            Some(serving) => match serving.await {
+                // The hooks have told how the client ended.
+                Ok(()) => {}
+                Err(ServeError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
+                Err(error) => debug!("a connection of listener {number} ended: {error}"),
+            },
+        }
+    }
+}
+
+/// Serves a connection over whatever its listener speaks.
+fn serve(
+    broker: &Broker,
+    stream: Stream,
+    rules: &Arc<Rules>,
+) -> impl Future<Output = Result<(), ServeError>> + use<> {
     let mut peer = PeerInfo::default();
     peer.listener = rules.number;
     peer.mount_point.clone_from(&rules.mount_point);
     peer.opened = Some(Instant::now());
-    let result = match stream {
-        Stream::Tcp(stream, address) => {
-            peer.address = Some(address);
-            match &rules.tls {
-                // Boxed, because every connection's task has room for the largest of its states.
-                Some(tls) => Box::pin(serve_tls(&broker, stream, tls, peer, &rules)).await,
-                None => serve(&broker, stream, peer, &rules).await,
-            }
+    if let Stream::Tcp(_, address) = &stream {
+        peer.address = Some(*address);
+    }
+    match (stream, &rules.tls, rules.protocol) {
+        // What most clients are connected by is not boxed once more.
+        (Stream::Tcp(stream, _), None, Protocol::Mqtt) => {
+            Either::Left(serve_connection(broker, stream, peer).map_ok(drop))
         }
-        Stream::Unix(stream) => serve(&broker, stream, peer, &rules).await,
-    };
-    match result {
-        // The hooks have told how the client ended.
-        Ok(()) => {}
-        Err(ServeError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
-        Err(error) => debug!("a connection of listener {} ended: {error}", rules.number),
+        (stream, ..) => {
+            let (broker, rules) = (broker.clone(), Arc::clone(rules));
+            Either::Right(Box::pin(async move {
+                match (stream, &rules.tls) {
+                    (Stream::Tcp(stream, _), Some(tls)) => {
+                        serve_tls(&broker, stream, tls, peer, &rules).await
+                    }
+                    (Stream::Tcp(stream, _), None) => {
+                        serve_inside(&broker, stream, peer, &rules).await
+                    }
+                    (Stream::Unix(stream), _) => serve_inside(&broker, stream, peer, &rules).await,
+                }
+            }))
+        }
     }
 }
 
@@ -319,11 +352,11 @@ async fn serve_tls(
     let handshake = timeout_at(deadline(broker, &peer), tls.accept(stream));
     let stream = handshake.await.map_err(late)??;
     peer.identity = tls.identity(&stream)?;
-    serve(broker, stream, peer, rules).await
+    serve_inside(broker, stream, peer, rules).await
 }
 
 /// Serves a transport, as it is or as the one of a WebSocket.
-async fn serve<T>(
+async fn serve_inside<T>(
     broker: &Broker,
     stream: T,
     peer: PeerInfo,

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
@@ -318,30 +319,28 @@ impl Shared {
                 Err(Full) => drop_message(None, DropReason::RetainedFull, worker),
             }
         }
-        let mut routes = std::mem::take(&mut worker.routes);
         let overlaps = self.config.deliver_overlaps;
-        self.router.routes(publish.topic, overlaps, &mut routes, &mut worker.walk);
+        let routes = self.router.routes(publish.topic, overlaps, &mut worker.routes);
         if self.log.is_some()
             && (publish.qos() > QoS::AtMostOnce || self.config.upgrade_qos)
             && routes.iter().any(Route::may_be_kept)
         {
             tx.open();
         }
-        for route in routes.drain(..) {
+        for route in routes.iter() {
             match route {
                 Route::One { session, qos } => {
-                    self.deliver(publication, session, qos, worker, tx, &mut published);
+                    self.deliver(publication, session, *qos, worker, tx, &mut published);
                     if overlaps {
                         // The next one may be the same session's, and a message of its own.
                         tx.end_message(publication);
                     }
                 }
                 Route::Group(group) => {
-                    self.deliver_to_one(publication, &group, worker, tx, &mut published);
+                    self.deliver_to_one(publication, group, worker, tx, &mut published);
                 }
             }
         }
-        worker.routes = routes;
         tx.end_message(publication);
         published
     }
@@ -423,22 +422,22 @@ impl Shared {
     fn deliver(
         &self,
         publication: &Publication<'_>,
-        session: Arc<Session>,
+        session: &Arc<Session>,
         qos: QoS,
         worker: &mut Worker,
         tx: &mut Transaction<'_>,
         published: &mut Published,
     ) {
-        match self.offer(publication, &session, qos, None, worker, tx) {
+        match self.offer(publication, session, qos, None, worker, tx) {
             Outcome::NotMeant => {}
             Outcome::Dropped(reason) => {
-                drop_message(Some(session), reason, worker);
+                drop_message(Some(Arc::clone(session)), reason, worker);
                 published.dropped += 1;
             }
             outcome => {
                 published.receivers += 1;
                 if outcome == Outcome::Congested {
-                    worker.congested.push(session);
+                    worker.congested.push(Arc::clone(session));
                 }
             }
         }
@@ -704,6 +703,10 @@ impl Shared {
                 (Some(front), Some(last)) => front.after = Some(last),
                 _ => {
                     state.replays.pop_front();
+                    if state.replays.is_empty() {
+                        // Most subscriptions are made once: an idle session holds no room for more.
+                        state.replays = VecDeque::new();
+                    }
                     tx.record(Record::Replayed {
                         session: session.id().into(),
                         filter: replay.filter,

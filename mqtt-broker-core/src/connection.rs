@@ -1,5 +1,6 @@
 //! One transport's side of the broker: bytes in, bytes out, and deadlines.
 
+mod acks;
 mod connect;
 mod publish;
 mod subscribe;
@@ -15,10 +16,12 @@ use mqtt_codec::{ConnAck, Frame, Packet, decode, frame};
 use crate::broker::Shared;
 use crate::hooks::{Admission, Client, Login, PeerInfo};
 use crate::journal::Wait;
+use crate::publication::{Batch, Part};
 use crate::send_buffer::SendBuffer;
 use crate::session::{Link, Session, State};
 use crate::sync::{Arc, MutexGuard};
 use crate::{Broker, Closed, ConnectionError, Worker};
+use acks::Acks;
 
 /// A tail that grew beyond this is let go of when it is empty again: an idle connection holds no
 /// buffer, and nearly every packet that is cut in two is smaller.
@@ -45,7 +48,8 @@ const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 pub struct Connection {
     broker: Broker,
     stage: Stage,
-    peer: PeerInfo,
+    /// Until CONNECT, which makes it part of the client.
+    peer: Option<Box<PeerInfo>>,
     /// The beginning of a packet whose end has not come, or what waits while we are held back.
     tail: Vec<u8>,
     replies: Replies,
@@ -137,7 +141,7 @@ impl Connection {
         Self {
             broker,
             stage: Stage::Connecting { deadline },
-            peer,
+            peer: Some(Box::new(peer)),
             tail: Vec::new(),
             replies: Replies::default(),
             last_input: now,
@@ -316,26 +320,31 @@ impl Connection {
         bytes: &[u8],
         now: Instant,
     ) -> Result<usize, ConnectionError> {
-        let mut rest = bytes;
+        let batch = Batch::new(bytes);
+        let mut at = 0;
         while self.takes_packets() {
-            let packet = match decode(rest, self.max_packet()) {
-                Ok(Some((packet, len))) => {
-                    rest = rest.get(len..).unwrap_or_default();
-                    packet
-                }
+            let rest = bytes.get(at..).unwrap_or_default();
+            let (packet, len) = match decode(rest, self.max_packet()) {
+                Ok(Some(decoded)) => decoded,
                 Ok(None) => break,
                 Err(error) => return Err(self.refuse_malformed(error, worker)),
             };
-            worker.tally.messages_received += 1;
-            self.handle_packet(worker, &packet, now)?;
+            let acks = Acks::at_front(&packet, rest);
+            let frame = at..at + len;
+            at += len.max(acks.encoded_len());
+            worker.tally.messages_received += acks.len().max(1) as u64;
+            self.handle_packet(worker, &packet, acks, batch.part(frame), now)?;
         }
-        Ok(bytes.len() - rest.len())
+        Ok(at)
     }
 
+    /// Carries out one packet, or the acknowledgements of the same kind that follow it as well.
     fn handle_packet(
         &mut self,
         worker: &mut Worker,
         packet: &Packet<'_>,
+        acks: Acks<'_>,
+        part: Part<'_>,
         now: Instant,
     ) -> Result<(), ConnectionError> {
         let Stage::Open(open) = &mut self.stage else {
@@ -347,13 +356,13 @@ impl Connection {
         let shared = self.broker.shared();
         match packet {
             Packet::Publish(publish) => {
-                open.handle_publish(shared, worker, publish, &mut self.replies, now)
+                open.handle_publish(shared, worker, publish, part, &mut self.replies, now)
             }
-            Packet::PubAck(id) | Packet::PubRec(id) | Packet::PubComp(id) => {
-                open.handle_ack(shared, worker, packet.packet_type(), *id, &mut self.replies)
+            Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_) => {
+                open.handle_acks(shared, worker, packet.packet_type(), acks, &mut self.replies)
             }
-            Packet::PubRel(id) => {
-                open.handle_pubrel(shared, worker, *id, &mut self.replies);
+            Packet::PubRel(_) => {
+                open.handle_pubrels(shared, worker, acks, &mut self.replies);
                 Ok(())
             }
             Packet::Subscribe(subscribe) => {

@@ -65,22 +65,29 @@ pub enum ServeError {
 /// }
 /// # }
 /// ```
-pub async fn serve_connection<T>(
+pub fn serve_connection<T, P>(
     broker: &Broker,
     io: T,
-    peer: impl Into<PeerInfo>,
-) -> Result<Closed, ServeError>
+    peer: P,
+) -> impl Future<Output = Result<Closed, ServeError>> + use<T, P>
 where
     T: AsyncRead + AsyncWrite + Unpin,
+    P: Into<PeerInfo>,
 {
-    let connection = broker.connection(peer, Instant::now().into_std())?;
-    // Boxed, so that the caller's task stays small: most connections are idle.
-    let mut driver = Box::pin(Driver { connection, io, out: None, login: None, timer: None });
-    let result = std::future::poll_fn(|cx| broker.with_worker(|w| driver.poll(w, cx))).await;
-    // Whether the peer takes the rest changes nothing for the broker. Boxed, because the room for it
-    // would be part of every connection's future.
-    let _ = Box::pin(tokio::time::timeout(LINGER, driver.linger())).await;
-    result
+    // Not an `async fn`, which would keep room for its arguments for as long as the client is there,
+    // and boxed, so that the caller's task stays small: most connections are idle.
+    let broker = broker.clone();
+    let driver = broker
+        .connection(peer, Instant::now().into_std())
+        .map(|connection| Box::pin(Driver { connection, io, out: None, login: None, timer: None }));
+    async move {
+        let mut driver = driver?;
+        let result = std::future::poll_fn(|cx| broker.with_worker(|w| driver.poll(w, cx))).await;
+        // Whether the peer takes the rest changes nothing for the broker. Boxed, because the room
+        // for it would be part of every connection's future.
+        let _ = Box::pin(tokio::time::timeout(LINGER, driver.linger())).await;
+        result
+    }
 }
 
 /// A connection and its transport.

@@ -37,6 +37,12 @@ impl Message {
         Ok(Self { frame, qos: publish.qos(), retain: publish.retain })
     }
 
+    /// The same, in the frame that it was decoded from.
+    pub(crate) fn from_frame(frame: Bytes, publish: &Publish<'_>) -> Option<Self> {
+        let frame = PublishBuf::from_frame(frame, publish)?;
+        Some(Self { frame, qos: publish.qos(), retain: publish.retain })
+    }
+
     /// The same message at another QoS and with another RETAIN flag.
     #[must_use]
     pub fn with(&self, qos: QoS, retain: bool) -> Self {

@@ -1,26 +1,31 @@
 //! Who gets a message: the subscriptions of all sessions, by filter.
 
+mod cache;
 mod group;
 mod subscribers;
 mod trie;
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 use mqtt_codec::{QoS, TopicFilter, TopicFilterBuf, TopicName};
 
 use crate::session::Session;
-use crate::sync::{Arc, RwLock};
+use crate::sync::{Arc, AtomicU64, Ordering, RwLock, RwLockWriteGuard};
+pub(crate) use cache::RouteCache;
 pub(crate) use group::{Group, Member};
 pub use group::{SharedFilter, Sharing};
 pub(crate) use subscribers::{ReceiverId, Route};
-use trie::Trie;
-pub(crate) use trie::Walk;
+use trie::{Trie, Walk};
 
 /// The subscriptions, behind one lock that is never held with a session's.
 #[derive(Debug)]
 pub(crate) struct Router {
     tables: RwLock<Tables>,
+    /// Rises with each change of the tables, while their lock is held.
+    generation: Arc<AtomicU64>,
+    hasher: FixedState,
 }
 
 #[derive(Debug)]
@@ -38,12 +43,14 @@ impl Router {
     pub(crate) fn new(hash_seed: u64) -> Self {
         let groups = HashMap::with_hasher(FixedState::with_seed(hash_seed));
         let trie = Trie::new(hash_seed);
-        Self { tables: RwLock::new(Tables { trie, groups, groups_made: 0, members: 0 }) }
+        let tables = Tables { trie, groups, groups_made: 0, members: 0 };
+        let hasher = FixedState::with_seed(hash_seed);
+        Self { tables: RwLock::new(tables), generation: Arc::default(), hasher }
     }
 
     /// Adds a subscription or changes its QoS [MQTT-3.8.4-3].
     pub(crate) fn subscribe(&self, filter: TopicFilter<'_>, session: &Arc<Session>, qos: QoS) {
-        let mut tables = self.tables.write();
+        let mut tables = self.change();
         let session = Arc::clone(session);
         match Sharing::of(filter) {
             Sharing::None => tables.trie.insert(filter, Route::One { session, qos }),
@@ -54,7 +61,7 @@ impl Router {
 
     /// Removes exactly this subscription [MQTT-3.10.4-1].
     pub(crate) fn unsubscribe(&self, filter: TopicFilter<'_>, session: &Session) {
-        let mut tables = self.tables.write();
+        let mut tables = self.change();
         match Sharing::of(filter) {
             Sharing::None => tables.trie.remove(filter, session.id()),
             Sharing::Group(shared) => tables.leave(filter, shared.filter, session),
@@ -62,23 +69,38 @@ impl Router {
         }
     }
 
-    /// Appends the receivers of a topic to `routes`: each session once, at the highest QoS of its
-    /// filters that match, or, with `overlaps`, once for each of them [MQTT-3.3.5-1]; in the order in
-    /// which the sessions were made; then the groups.
+    fn change(&self) -> RwLockWriteGuard<'_, Tables> {
+        let tables = self.tables.write();
+        // Whoever sees the new generation waits for the lock.
+        self.generation.fetch_add(1, Ordering::Release);
+        tables
+    }
+
+    /// The receivers of a topic: each session once, at the highest QoS of its filters that match, or,
+    /// with `overlaps`, once for each of them [MQTT-3.3.5-1]; in the order in which the sessions were
+    /// made; then the groups.
     pub(crate) fn routes(
         &self,
         topic: TopicName<'_>,
         overlaps: bool,
-        routes: &mut Vec<Route>,
-        walk: &mut Walk,
-    ) {
-        let lists = self.tables.read().trie.find(topic, routes, walk);
+        cache: &mut RouteCache,
+    ) -> Arc<[Route]> {
+        cache.renew(&self.generation);
+        let hash = self.hasher.hash_one(topic.as_bytes());
+        if let Some(routes) = cache.find(hash, topic) {
+            return routes;
+        }
+        let found = &mut cache.found;
+        let lists = self.tables.read().trie.find(topic, found, &mut cache.walk);
         if lists > 1 {
-            routes.sort_unstable_by_key(|route| (route.id(), std::cmp::Reverse(route.qos())));
+            found.sort_unstable_by_key(|route| (route.id(), std::cmp::Reverse(route.qos())));
             if !overlaps {
-                routes.dedup_by_key(|route| route.id());
+                found.dedup_by_key(|route| route.id());
             }
         }
+        let routes: Arc<[Route]> = found.drain(..).collect();
+        cache.keep(hash, topic, Arc::clone(&routes));
+        routes
     }
 
     /// The group of a shared subscription, by its whole filter.
@@ -219,7 +241,7 @@ mod tests {
             let router = Router::new(7);
             let filters: Vec<_> = filters.iter().map(|f| TopicFilter::new(f).unwrap()).collect();
             let mut model = Model::new();
-            let (mut routes, mut walk) = (Vec::new(), Walk::default());
+            let mut cache = RouteCache::default();
             for step in steps {
                 match step {
                     Step::Subscribe(filter, session, qos) => {
@@ -235,13 +257,13 @@ mod tests {
                     }
                     Step::Find(topic) => {
                         let topic = TopicName::new(&topic).unwrap();
-                        router.routes(topic, false, &mut routes, &mut walk);
+                        let routes = router.routes(topic, false, &mut cache);
                         prop_assert!(routes.is_sorted_by_key(Route::id));
                         let (alone, groups) = naive(&model, topic);
                         let (mut found, mut found_groups) = (Vec::new(), Vec::new());
-                        for route in routes.drain(..) {
+                        for route in routes.iter() {
                             match route {
-                                Route::One { session, qos } => found.push((session.id(), qos)),
+                                Route::One { session, qos } => found.push((session.id(), *qos)),
                                 Route::Group(group) => {
                                     let members = group.turn().into_iter();
                                     let members = members.map(|m| (m.session.id(), m.qos));

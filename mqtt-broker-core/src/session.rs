@@ -8,14 +8,15 @@ use std::task::Waker;
 use std::time::Instant;
 
 use mqtt_codec::{
-    ConnAck, Delivery, Packet, Publish, QoS, TopicFilterBuf, TopicName, TopicNameBuf,
+    ConnAck, Delivery, Packet, PacketId, PacketType, Publish, QoS, TopicFilterBuf, TopicName,
+    TopicNameBuf,
 };
 
 use crate::config::Config;
 use crate::hooks::DropReason;
 use crate::journal::{InFlight, MessageId, Progress, Record, RecoveredMessage, Transaction};
 use crate::publication::Publication;
-use crate::qos::{AckedQoS, Receiver, Sender, Unfinished};
+use crate::qos::{AckedQoS, Receiver, Sender, Unfinished, WrongAck};
 use crate::router::{Group, ReceiverId};
 use crate::send_buffer::SendBuffer;
 use crate::sync::{Arc, Mutex, MutexGuard};
@@ -393,6 +394,27 @@ impl State {
         self.in_flight_bytes += queued.message.size();
         let begun = self.sender.begin(qos, queued);
         debug_assert!(begun.is_ok(), "the caller has looked for room");
+    }
+
+    /// An acknowledgement of a message that was sent. Gives back its number in the journal when it
+    /// need not be kept any more.
+    pub(crate) fn acknowledge(
+        &mut self,
+        kind: PacketType,
+        id: PacketId,
+    ) -> Result<Option<MessageId>, WrongAck> {
+        let acknowledged = match kind {
+            PacketType::PubAck => self.sender.handle_puback(id)?,
+            PacketType::PubRec => self.sender.handle_pubrec(id)?,
+            _ => {
+                self.sender.handle_pubcomp(id)?;
+                None
+            }
+        };
+        Ok(acknowledged.and_then(|queued| {
+            self.let_go(&queued);
+            queued.number
+        }))
     }
 
     /// Lets go of a message that the client has acknowledged, or that it does not get.

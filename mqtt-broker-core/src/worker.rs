@@ -1,7 +1,7 @@
 use std::task::Waker;
 
 use crate::hooks::DropReason;
-use crate::router::{Route, Walk};
+use crate::router::RouteCache;
 use crate::send_buffer::SendBuffer;
 use crate::session::Session;
 use crate::stats::{Counters, Tally};
@@ -14,10 +14,8 @@ use crate::sync::Arc;
 /// thread-locals, so that a simulation owns everything that it runs on.
 #[derive(Debug, Default)]
 pub struct Worker {
-    /// Receivers of the message at hand.
-    pub(crate) routes: Vec<Route>,
-    /// For finding them.
-    pub(crate) walk: Walk,
+    /// Who gets the messages of topics that came lately.
+    pub(crate) routes: RouteCache,
     /// Receivers that want no more for now.
     pub(crate) congested: Vec<Arc<Session>>,
     /// What the hooks are told of the message at hand, when no lock is held.
@@ -28,6 +26,8 @@ pub struct Worker {
     /// Written and empty buffers, to be used again.
     #[expect(clippy::vec_box, reason = "buffers pass from hand to hand: one word each time")]
     spare: Vec<Box<SendBuffer>>,
+    /// Memory that they hold.
+    spare_bytes: usize,
     /// For the driver: where it reads to.
     #[cfg(feature = "tokio")]
     pub(crate) scratch: Vec<u8>,
@@ -41,9 +41,9 @@ pub(crate) struct Report {
     pub(crate) dropped: Option<DropReason>,
 }
 
-/// Buffers kept for use again, and the largest that is: 16 MiB in all.
-const MAX_SPARE: usize = 64;
-const MAX_SPARE_CAPACITY: usize = 256 << 10;
+/// Memory of buffers that are kept for use again. A full outbox is a MiB by default: to get and give
+/// back its pages for each batch was half of the cost of messages of 4 KiB.
+const MAX_SPARE: usize = 16 << 20;
 
 impl Worker {
     /// A worker with nothing to do.
@@ -53,15 +53,18 @@ impl Worker {
 
     /// Takes back a buffer that is written.
     pub fn recycle(&mut self, buffer: Box<SendBuffer>) {
-        let fits = buffer.is_empty() && buffer.capacity() <= MAX_SPARE_CAPACITY;
-        if fits && self.spare.len() < MAX_SPARE {
+        let bytes = self.spare_bytes + size_of::<SendBuffer>() + buffer.capacity();
+        if buffer.is_empty() && bytes <= MAX_SPARE {
+            self.spare_bytes = bytes;
             self.spare.push(buffer);
         }
     }
 
     /// An empty buffer.
     pub(crate) fn buffer(&mut self) -> Box<SendBuffer> {
-        self.spare.pop().unwrap_or_default()
+        let Some(buffer) = self.spare.pop() else { return Box::default() };
+        self.spare_bytes -= size_of::<SendBuffer>() + buffer.capacity();
+        buffer
     }
 
     /// Ends a batch: adds its counts and wakes who has something to take.

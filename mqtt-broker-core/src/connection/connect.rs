@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, TopicNameBuf};
 
 use super::{Connection, Event, Open, Stage};
-use crate::hooks::{Admission, Authentication, Client, Login};
+use crate::hooks::{Admission, Authentication, Client, Login, PeerInfo};
 use crate::session::Will;
 use crate::sync::Arc;
 use crate::{Closed, ConnectionError, Message, Worker};
@@ -24,9 +24,10 @@ impl Connection {
         if too_long || given_id && !config.allow_empty_client_id {
             return Err(self.refuse(ConnectReturnCode::IdentifierRejected, worker));
         }
+        let peer = self.peer.take().map_or_else(PeerInfo::default, |peer| *peer);
         let will = match connect.will() {
             Some(will) => {
-                let topic = match &self.peer.mount_point {
+                let topic = match &peer.mount_point {
                     None => Some(TopicNameBuf::from(will.topic)),
                     Some(mount) => mount.topic(will.topic),
                 };
@@ -44,7 +45,7 @@ impl Connection {
                 false => connect.client_id().as_str().to_owned(),
             },
             user_name: connect.user_name().map(|name| name.as_str().to_owned()),
-            peer: self.peer.clone(),
+            peer,
         };
         let login = Box::new(Login {
             client,

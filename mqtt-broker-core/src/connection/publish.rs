@@ -2,10 +2,11 @@ use std::time::Instant;
 
 use mqtt_codec::{Delivery, Packet, PacketId, PacketType, Publish};
 
+use super::acks::Acks;
 use super::{Held, Open, Replies, after};
 use crate::broker::Shared;
 use crate::journal::Transaction;
-use crate::publication::Publication;
+use crate::publication::{Part, Publication};
 use crate::qos::Seen;
 use crate::sync::Arc;
 use crate::{ConnectionError, Worker};
@@ -18,6 +19,7 @@ impl Open {
         shared: &Shared,
         worker: &mut Worker,
         publish: &Publish<'_>,
+        part: Part<'_>,
         replies: &mut Replies,
         now: Instant,
     ) -> Result<(), ConnectionError> {
@@ -25,14 +27,17 @@ impl Open {
         worker.tally.publish_bytes_received += publish.payload.len() as u64;
         let mounted;
         let mut publish = *publish;
+        let mut part = Some(part);
         if let Some(mount) = &self.client.peer.mount_point {
             mounted = mount.topic(publish.topic).ok_or(ConnectionError::TopicTooLong)?;
             publish.topic = mounted.as_topic_name();
+            // It is not the packet that was read.
+            part = None;
         }
         if !shared.topic_fits(publish.topic) {
             return Err(ConnectionError::TopicTooLong);
         }
-        let publication = Publication::new(publish);
+        let publication = Publication::new(publish, part);
         match publish.delivery {
             Delivery::AtMostOnce => {
                 shared.publish_from(&self.client, &publication, worker, |_| {})?;
@@ -72,56 +77,63 @@ impl Open {
         tx.touch(&self.session, &mut state);
     }
 
-    /// PUBREL: the id of a QoS 2 message is free.
-    pub(super) fn handle_pubrel(
+    /// PUBREL: the ids of QoS 2 messages are free.
+    pub(super) fn handle_pubrels(
         &mut self,
         shared: &Shared,
         worker: &mut Worker,
-        id: PacketId,
+        acks: Acks<'_>,
         replies: &mut Replies,
     ) {
         let mut tx = shared.transaction_for(&self.session);
         if let Some(mut state) = self.lock() {
-            state.has_progressed |= state.receiver.handle_pubrel(id);
+            for id in acks.ids() {
+                state.has_progressed |= state.receiver.handle_pubrel(id);
+            }
             tx.touch(&self.session, &mut state);
         }
-        // If it were forgotten, the next message with the id would be taken for this one.
-        replies.push(&Packet::PubComp(id), tx.last(), worker);
+        for id in acks.ids() {
+            // If it were forgotten, the next message with the id would be taken for this one.
+            replies.push(&Packet::PubComp(id), tx.last(), worker);
+        }
     }
 
-    /// An acknowledgement of what was sent to the client: the window moves on.
-    pub(super) fn handle_ack(
+    /// Acknowledgements of what was sent to the client: the window moves on.
+    pub(super) fn handle_acks(
         &mut self,
         shared: &Shared,
         worker: &mut Worker,
         kind: PacketType,
-        id: PacketId,
+        acks: Acks<'_>,
         replies: &mut Replies,
     ) -> Result<(), ConnectionError> {
         let mut tx = shared.transaction_for(&self.session);
+        let mut good = acks.len();
+        let mut result = Ok(());
         if let Some(mut state) = self.lock() {
-            let acknowledged = match kind {
-                PacketType::PubAck => state.sender.handle_puback(id)?,
-                PacketType::PubRec => state.sender.handle_pubrec(id)?,
-                _ => {
-                    state.sender.handle_pubcomp(id)?;
-                    None
+            for (n, id) in acks.ids().enumerate() {
+                match state.acknowledge(kind, id) {
+                    Ok(number) => tx.done(number),
+                    Err(wrong) => {
+                        // Those before it have their effect.
+                        good = n;
+                        result = Err(wrong.into());
+                        break;
+                    }
                 }
-            };
-            if let Some(queued) = acknowledged {
-                state.let_go(&queued);
-                tx.done(queued.number);
             }
-            state.has_progressed = true;
+            state.has_progressed |= good > 0;
             state.pump(&shared.config, worker, &mut tx);
             tx.touch(&self.session, &mut state);
             state.release(&shared.config, &mut worker.wakes);
         }
         if kind == PacketType::PubRec {
-            // If it were forgotten, the message would be sent once more.
-            replies.push(&Packet::PubRel(id), tx.last(), worker);
+            for id in acks.ids().take(good) {
+                // If it were forgotten, the message would be sent once more.
+                replies.push(&Packet::PubRel(id), tx.last(), worker);
+            }
         }
-        Ok(())
+        result
     }
 
     /// Holds the client back while receivers of its message have no room.

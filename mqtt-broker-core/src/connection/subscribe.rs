@@ -77,6 +77,10 @@ impl Open {
             if let Some(known) = subscriptions.iter_mut().find(|known| known.filter == filter) {
                 known.qos = qos;
             } else if subscriptions.len() < shared.config.max_subscriptions {
+                if subscriptions.is_empty() {
+                    // Many clients have one, and a vector would make room for four.
+                    subscriptions.reserve_exact(1);
+                }
                 subscriptions.push(Subscription { filter, qos });
             } else {
                 return None;
