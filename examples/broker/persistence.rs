@@ -56,11 +56,13 @@ impl Persistence {
         let start = Instant::now();
         let (mut store, recovered) = FileStore::open(file)?;
         if let Some(user) = user {
-            process::give_file(file, user).map_err(|error| PersistenceError::Owner {
-                file: file.to_owned(),
-                user: user.to_owned(),
-                error,
-            })?;
+            for file in FileStore::files(file) {
+                process::give_file(&file, user).map_err(|error| PersistenceError::Owner {
+                    file,
+                    user: user.to_owned(),
+                    error,
+                })?;
+            }
         }
         let Usage { total, .. } = store.usage();
         let (broker, mut journal) = Broker::restore(config, hooks, recovered, start);
@@ -95,7 +97,7 @@ impl Persistence {
 fn log(file: &str, state: &StoreState) {
     match state {
         StoreState::Recovered => info!(target: NOTICE, "{file}: {state}"),
-        StoreState::Full(_) => warn!("{file}: {state}"),
+        StoreState::Short | StoreState::Full(_) => warn!("{file}: {state}"),
         _ => error!("{file}: {state}"),
     }
 }

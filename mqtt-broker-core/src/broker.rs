@@ -129,7 +129,7 @@ impl Broker {
     /// its store has failed.
     pub async fn flush(&self) {
         let last = self.shared.log.as_ref().map_or(0, |log| log.last());
-        let mut wait = Wait::new(last);
+        let mut wait = Wait::new(last, false);
         std::future::poll_fn(|cx| self.shared.poll_durable(&mut wait, cx)).await;
     }
 
@@ -406,8 +406,9 @@ impl Shared {
         self.log.as_ref().is_some_and(|log| log.has_failed())
     }
 
-    pub(crate) fn is_journal_congested(&self) -> bool {
-        self.log.as_ref().is_some_and(|log| log.is_congested())
+    /// Whether a client that waits should send nothing more for now.
+    pub(crate) fn is_journal_congested(&self, wait: &Wait) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_congested(wait))
     }
 
     /// The same, opened if it is about a session that survives.

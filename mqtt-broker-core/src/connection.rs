@@ -66,8 +66,8 @@ struct Gated {
     wait: Wait,
 }
 
-/// What is to be written and the batch that it waits for, or the end.
-type Gathered = Result<(Box<SendBuffer>, u64), Result<Closed, ConnectionError>>;
+/// What is to be written and what it waits for, or the end.
+type Gathered = Result<(Box<SendBuffer>, Wait), Result<Closed, ConnectionError>>;
 
 #[derive(Debug)]
 enum Stage {
@@ -109,6 +109,8 @@ struct Replies {
     buffer: Option<Box<SendBuffer>>,
     /// The batch of the journal that has to be durable before they leave.
     after: u64,
+    /// One of them takes a message over that is to be kept.
+    acknowledges: bool,
 }
 
 /// The client publishes faster than a receiver takes: it is not read until the receiver has room, or
@@ -210,7 +212,9 @@ impl Connection {
     /// transport's own flow control then holds it back. Ask again after every other call; the task is woken when it changes.
     pub fn wants_input(&self) -> bool {
         let is_choked = matches!(&self.stage, Stage::Open(open) if open.is_choked);
-        let is_waiting = self.gated.is_some() && self.broker.shared().is_journal_congested();
+        let shared = self.broker.shared();
+        let is_waiting =
+            self.gated.as_ref().is_some_and(|gated| shared.is_journal_congested(&gated.wait));
         self.takes_packets() && !is_choked && !is_waiting && self.replies.len() < MAX_REPLIES
     }
 
@@ -416,8 +420,10 @@ impl Connection {
         let mut gated = match self.gated.take() {
             Some(gated) => gated,
             None => match ready!(self.gather(worker, cx)) {
-                Ok((buffer, 0)) => return Poll::Ready(Transmit::Write(buffer)),
-                Ok((buffer, after)) => Box::new(Gated { buffer, wait: Wait::new(after) }),
+                Ok((buffer, wait)) if wait.is_none() => {
+                    return Poll::Ready(Transmit::Write(buffer));
+                }
+                Ok((buffer, wait)) => Box::new(Gated { buffer, wait }),
                 Err(result) => return Poll::Ready(Transmit::Close(result)),
             },
         };
@@ -444,8 +450,7 @@ impl Connection {
         Poll::Pending
     }
 
-    /// What is to be written next and the batch of the journal that it waits for, or why nothing
-    /// more comes.
+    /// What is to be written next and what it waits for, or why nothing more comes.
     fn gather(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<Gathered> {
         if let Stage::Open(open) = &mut self.stage {
             let shared = self.broker.shared();
@@ -466,12 +471,14 @@ impl Connection {
                 state.release(&shared.config, &mut worker.wakes);
                 open.is_choked = false;
                 open.connack = None;
-                if let Some((mut replies, replies_after)) = self.replies.take() {
+                let mut acknowledges = false;
+                if let Some((mut replies, wait)) = self.replies.take() {
                     outbox.append_all(&mut replies);
                     worker.recycle(replies);
-                    after = after.max(replies_after);
+                    after = after.max(wait.number());
+                    acknowledges = wait.acknowledges();
                 }
-                return Poll::Ready(Ok((outbox, after)));
+                return Poll::Ready(Ok((outbox, Wait::new(after, acknowledges))));
             } else if self.replies.is_empty() {
                 state.register(cx.waker(), false);
                 drop(state);
@@ -507,16 +514,17 @@ impl Connection {
             _ => None,
         };
         if let Some((outbox, after)) = outbox {
-            self.replies = Replies { buffer: Some(outbox), after };
+            self.replies = Replies { buffer: Some(outbox), after, acknowledges: false };
         } else if let Some(connack) = open.connack {
             // It is lost with the session's outbox, and is first whatever follows [MQTT-3.2.0-1].
             self.replies.push(&connack.into(), 0, worker);
         }
-        if let Some((mut others, after)) = others {
+        if let Some((mut others, wait)) = others {
             let replies = self.replies.buffer.get_or_insert_with(|| worker.buffer());
             replies.append_all(&mut others);
             worker.recycle(others);
-            self.replies.after = self.replies.after.max(after);
+            self.replies.after = self.replies.after.max(wait.number());
+            self.replies.acknowledges = wait.acknowledges();
         }
         shared.count_disconnected();
         open.release(shared, worker, false);
@@ -622,7 +630,10 @@ impl Replies {
     /// Appends a packet that leaves when batch `after` of the journal is durable.
     fn push(&mut self, packet: &Packet<'_>, after: u64, worker: &mut Worker) {
         worker.tally.messages_sent += 1;
-        self.after = self.after.max(after);
+        if after > 0 {
+            self.after = self.after.max(after);
+            self.acknowledges |= matches!(packet, Packet::PubAck(_) | Packet::PubRec(_));
+        }
         let buffer = self.buffer.get_or_insert_with(|| worker.buffer());
         buffer.append(|own| packet.encode(own));
     }
@@ -635,9 +646,11 @@ impl Replies {
         self.buffer.as_ref().map_or(0, |buffer| buffer.len())
     }
 
-    /// Takes them, with the batch that they wait for.
-    fn take(&mut self) -> Option<(Box<SendBuffer>, u64)> {
-        Some((self.buffer.take()?, std::mem::take(&mut self.after)))
+    /// Takes them, with what they wait for.
+    fn take(&mut self) -> Option<(Box<SendBuffer>, Wait)> {
+        let Self { buffer, after, acknowledges } = self;
+        let buffer = buffer.take()?;
+        Some((buffer, Wait::new(std::mem::take(after), std::mem::take(acknowledges))))
     }
 }
 

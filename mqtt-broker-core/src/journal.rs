@@ -33,6 +33,18 @@ pub trait Store {
         session: SessionId,
         ids: &[MessageId],
     ) -> Result<Vec<(MessageId, Message)>, CommitError>;
+
+    /// Puts the store in order when there is nothing else to do for a second, such as giving back
+    /// room that it does not need.
+    fn tidy(&mut self) -> Result<(), CommitError> {
+        Ok(())
+    }
+
+    /// Whether what is left of its room is for clients that come, read and go. Messages that are to
+    /// be kept are not acknowledged until there is more.
+    fn is_short_of_room(&self) -> bool {
+        false
+    }
 }
 
 /// Why a batch is not durable.
@@ -76,8 +88,8 @@ impl Journal {
     }
 
     /// Commits what waits, if something does, and reads what sessions want to have back. After
-    /// [`CommitError::Full`] the same batch is tried again with the next call; after
-    /// [`CommitError::Failed`] calling it again is of no use.
+    /// [`CommitError::Full`] the same batch is tried again with the next call, with what has come
+    /// since at its end; after [`CommitError::Failed`] calling it again is of no use.
     ///
     /// True when there was something to do.
     pub fn commit(&mut self, store: &mut impl Store) -> Result<bool, CommitError> {
@@ -86,10 +98,23 @@ impl Journal {
             return Ok(false);
         }
         let result = self.work(store);
-        if let Err(CommitError::Failed(_)) = &result {
+        self.conclude(store, &result);
+        result.map(|()| true)
+    }
+
+    /// Lets the store [tidy up](Store::tidy): to be called when there was nothing to commit for a
+    /// second.
+    pub fn tidy(&mut self, store: &mut impl Store) -> Result<(), CommitError> {
+        let result = store.tidy();
+        self.conclude(store, &result);
+        result
+    }
+
+    fn conclude(&self, store: &impl Store, result: &Result<(), CommitError>) {
+        if let Err(CommitError::Failed(_)) = result {
             self.log.set_failed();
         }
-        result.map(|()| true)
+        self.log.set_short(store.is_short_of_room());
     }
 
     fn work(&mut self, store: &mut impl Store) -> Result<(), CommitError> {
@@ -177,6 +202,8 @@ pub(crate) struct Log {
     backlog: AtomicU64,
     /// No batch will become durable any more.
     has_failed: AtomicBool,
+    /// What is left of the store's room is not for messages.
+    is_short: AtomicBool,
     /// The broker is gone.
     is_closed: AtomicBool,
     /// Tasks that wait for a batch.
@@ -187,15 +214,33 @@ pub(crate) struct Log {
 #[derive(Debug)]
 pub(crate) struct Wait {
     number: u64,
-    /// Whom the log knows.
-    waker: Option<Waker>,
+    /// For the taking over of a message, which has to wait for room as well.
+    acknowledges: bool,
+    /// What the log knows: what is waited for, and whom to wake.
+    known: Option<(u64, Waker)>,
 }
 
 impl Wait {
-    pub(crate) fn new(number: u64) -> Self {
-        Self { number, waker: None }
+    pub(crate) fn new(number: u64, acknowledges: bool) -> Self {
+        Self { number, acknowledges, known: None }
+    }
+
+    /// Whether there is nothing to wait for.
+    pub(crate) fn is_none(&self) -> bool {
+        self.number == 0
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn acknowledges(&self) -> bool {
+        self.acknowledges
     }
 }
+
+/// Stands in the list of waits for a batch that never comes: for room.
+const ROOM: u64 = u64::MAX;
 
 /// The batch that is being filled.
 #[derive(Debug)]
@@ -228,6 +273,7 @@ impl Log {
             durable: AtomicU64::new(0),
             backlog: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             waits: Mutex::default(),
         }
@@ -240,15 +286,29 @@ impl Log {
 
     /// Whether a batch is durable; if not, the task is woken when it is.
     pub(crate) fn poll_durable(&self, wait: &mut Wait, cx: &Context<'_>) -> Poll<()> {
-        if self.is_durable(wait.number) {
-            return Poll::Ready(());
+        loop {
+            let Some(obstacle) = self.obstacle(wait) else { return Poll::Ready(()) };
+            match &wait.known {
+                Some((known, waker)) if *known == obstacle && waker.will_wake(cx.waker()) => {
+                    return Poll::Pending;
+                }
+                // It may go away before the waker is there, so look again.
+                _ => {
+                    wait.known = Some((obstacle, cx.waker().clone()));
+                    self.waits.lock().push((obstacle, cx.waker().clone()));
+                }
+            }
         }
-        if wait.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-            wait.waker = Some(cx.waker().clone());
-            self.waits.lock().push((wait.number, cx.waker().clone()));
+    }
+
+    fn obstacle(&self, wait: &Wait) -> Option<u64> {
+        if !self.is_durable(wait.number) {
+            Some(wait.number)
+        } else if wait.acknowledges && self.is_short.load(Ordering::Acquire) {
+            Some(ROOM)
+        } else {
+            None
         }
-        // It may have become so before the waker was there.
-        if self.is_durable(wait.number) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The number that everything recorded so far waits for.
@@ -256,9 +316,10 @@ impl Log {
         self.pending.lock().last()
     }
 
-    /// Whether those who wait for an acknowledgement should publish no more for now.
-    pub(crate) fn is_congested(&self) -> bool {
+    /// Whether who waits for this should publish no more for now.
+    pub(crate) fn is_congested(&self, wait: &Wait) -> bool {
         self.backlog.load(Ordering::Relaxed) > MAX_BACKLOG as u64
+            || wait.acknowledges && self.is_short.load(Ordering::Relaxed)
     }
 
     /// Whether waiting is in vain.
@@ -278,9 +339,17 @@ impl Log {
         let mut pending = self.pending.lock();
         loads.append(&mut pending.loads);
         pending.note_progress();
-        if batch.is_empty() && !pending.batch.is_empty() {
+        if pending.batch.is_empty() {
+            return;
+        }
+        if batch.is_empty() {
             batch.number = pending.batch.number + 1;
             std::mem::swap(batch, &mut pending.batch);
+        } else {
+            // It was refused. What has come since may be what makes room for it.
+            let number = pending.batch.number;
+            batch.append(&mut pending.batch);
+            pending.batch.number = number + 1;
         }
     }
 
@@ -293,6 +362,13 @@ impl Log {
         self.durable.store(number, Ordering::Release);
         self.backlog.fetch_sub(bytes as u64, Ordering::Relaxed);
         self.wake(|waited_for| waited_for <= number);
+    }
+
+    fn set_short(&self, is_short: bool) {
+        if self.is_short.load(Ordering::Relaxed) != is_short {
+            self.is_short.store(is_short, Ordering::Release);
+            self.wake(|waited_for| waited_for == ROOM);
+        }
     }
 
     /// Nothing will be durable any more.

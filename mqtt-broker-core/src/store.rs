@@ -4,11 +4,13 @@ mod changes;
 mod committer;
 mod disk;
 mod recovery;
+mod reserve;
 mod row;
 
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use redb::{Builder, Database, ReadableDatabase as _, StorageBackend, TableDefinition};
 use thiserror::Error;
@@ -18,6 +20,7 @@ use crate::journal::{Batch, CommitError, MessageId, Receiver, Recovered, Session
 use changes::{Changes, Effects, Shares};
 pub use committer::{StoreState, serve_journal};
 use disk::{Disk, Fault, LockedFile, sync_directory_of};
+use reserve::Reserve;
 use row::{Counters, MessageRow, Writer};
 
 type ById = TableDefinition<'static, u64, &'static [u8]>;
@@ -52,10 +55,23 @@ const SMALL: u64 = 8 << 20;
 /// full, so three quarters of them are free then.
 const COMPACT_BELOW: u64 = 6;
 
+/// While the broker works it waits for no compaction that copies more than this: it takes some
+/// tenths of a second.
+const COMPACT_AT_WORK: u64 = 32 << 20;
+
+/// Rows that one transaction removes on a full disk: it has to do with the last piece of the reserve.
+const REMOVED_AT_ONCE: usize = 256;
+
+/// Between two attempts to fill the reserve again.
+const REFILL: Duration = Duration::from_secs(1);
+
 /// A [`Store`] in one file, by the embedded database redb.
 ///
 /// What is committed survives a kill of the process and, as far as the disk keeps what it was told
 /// to sync, a loss of power. Only one process can have the file.
+///
+/// Beside it stands a file of up to 16 MiB with `.reserve` at the end of its name, which is cut when
+/// the disk is full: so what makes room again can still be written.
 ///
 /// ```no_run
 /// use mqtt_broker_core::{Broker, Config, FileStore, serve_journal};
@@ -77,6 +93,10 @@ pub struct FileStore {
     shares: Shares,
     /// Bytes of all rows.
     live: u64,
+    /// Room that nobody else has, with when it was filled last. `None` for what is not a file.
+    reserve: Option<(Reserve, Instant)>,
+    /// Of a batch that was refused: so many of its records have made room already.
+    done_ahead: usize,
     /// Nothing is committed any more.
     has_failed: bool,
     writer: Writer,
@@ -158,7 +178,9 @@ impl FileStore {
             other => other.map_err(failed)?.map(Disk::new),
         };
         let disk = disk.ok_or_else(|| OpenError::InUse { file: path.to_owned() })?;
-        Self::open_disk(path.to_owned(), disk)
+        let (mut store, recovered) = Self::open_disk(path.to_owned(), disk)?;
+        store.reserve = Some((Reserve::beside(path).map_err(failed)?, Instant::now()));
+        Ok((store, recovered))
     }
 
     /// The same on something else than a file. What is empty is begun anew.
@@ -179,9 +201,29 @@ impl FileStore {
         Self::open_disk(name, disk)
     }
 
+    /// All files of a store at `path`, for who has to give them to another user.
+    pub fn files(path: impl AsRef<Path>) -> [PathBuf; 2] {
+        let path = path.as_ref();
+        [path.to_owned(), Reserve::path_of(path)]
+    }
+
     /// What it holds beside the size of the file.
     pub fn usage(&self) -> Usage {
         Usage { live: self.live, total: self.disk.len().unwrap_or_default() }
+    }
+
+    /// Gives back to the file system what is free in the file. It takes about a second for each
+    /// 100 MB that live in it. Nothing is lost when it fails.
+    ///
+    /// # Errors
+    /// When the file cannot be written. After [`CommitError::Full`] the store goes on as before.
+    pub fn compact(&mut self) -> Result<(), CommitError> {
+        self.disk.take_fault();
+        let result = self.database().map(drop).and_then(|()| match &mut self.database {
+            Some(database) => database.compact().map(|_| ()).map_err(redb::Error::from),
+            None => Ok(()),
+        });
+        result.map_err(|error| self.classify(error))
     }
 
     fn open_disk(name: PathBuf, disk: Disk) -> Result<(Self, Recovered), OpenError> {
@@ -194,7 +236,7 @@ impl FileStore {
         };
         let (mut store, recovered) = opened.map_err(panicked)??;
         if store.is_mostly_free() {
-            let failed = |error| OpenError::Io { file: name, error };
+            let failed = |error| OpenError::Io { file: name, error: io::Error::other(error) };
             store.compact().map_err(failed)?;
         }
         Ok((store, recovered))
@@ -239,6 +281,8 @@ impl FileStore {
             counters: contents.counters,
             shares: contents.shares,
             live: contents.live,
+            reserve: None,
+            done_ahead: 0,
             has_failed: false,
             writer: Writer::default(),
         };
@@ -263,29 +307,23 @@ impl FileStore {
         Ok(())
     }
 
-    fn write(
-        database: &Database,
-        changes: &Changes<'_>,
-        counters: Counters,
-        shares: &Shares,
-        writer: &mut Writer,
-    ) -> Result<Effects, redb::Error> {
+    fn write(&mut self, changes: &Changes<'_>) -> Result<(), redb::Error> {
+        let counters = changes.count(self.counters);
+        self.database()?;
+        let Self { database: Some(database), shares, writer, .. } = self else { return Ok(()) };
         let mut transaction = database.begin_write()?;
         // A restart after a kill takes milliseconds, and not a walk through the file.
         transaction.set_quick_repair(true);
         let effects = changes.write(&transaction, counters, shares, writer)?;
-        transaction.commit()?;
-        Ok(effects)
+        if let Err(error) = transaction.commit() {
+            self.database = None;
+            return self.check_commit(counters, effects).then_some(()).ok_or(error.into());
+        }
+        self.conclude(counters, effects);
+        Ok(())
     }
 
-    fn try_commit(&mut self, batch: &Batch) -> Result<(), redb::Error> {
-        let changes = Changes::of(batch);
-        let counters = changes.count(self.counters);
-        let database = match &mut self.database {
-            Some(database) => database,
-            none => none.insert(database(self.disk.clone())?),
-        };
-        let effects = Self::write(database, &changes, counters, &self.shares, &mut self.writer)?;
+    fn conclude(&mut self, counters: Counters, effects: Effects) {
         self.counters = counters;
         self.live = (self.live + effects.added).saturating_sub(effects.removed);
         for (id, left) in effects.shares {
@@ -295,7 +333,83 @@ impl FileStore {
                 left => drop(self.shares.insert(id, left)),
             }
         }
+    }
+
+    /// Finds out whether a commit that the disk had no room for is there all the same: what comes
+    /// last needs no room. If so it is made durable.
+    fn check_commit(&mut self, expected: Counters, effects: Effects) -> bool {
+        if self.disk.take_fault() != Fault::Full {
+            self.disk.note_fault(Fault::Broken);
+            return false;
+        }
+        let counters = self.database().and_then(|database| {
+            let row = database.begin_read()?.open_table(COUNTERS)?.get(())?;
+            Ok(row.and_then(|row| row::counters(row.value())))
+        });
+        let is_there = matches!(counters, Ok(Some(counters)) if counters == expected);
+        if is_there && self.disk.sync_data().is_ok() {
+            self.conclude(expected, effects);
+            return true;
+        }
+        if !is_there {
+            self.disk.note_fault(Fault::Full);
+        }
+        false
+    }
+
+    /// Commits a batch, as far as it takes from the reserve. Tells whether there was room.
+    fn commit_with_reserve(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        loop {
+            let Err(error) = self.write(&Changes::of(batch, self.done_ahead)) else {
+                self.done_ahead = 0;
+                return Ok(());
+            };
+            let error = self.classify(error);
+            let is_full = matches!(error, CommitError::Full(_));
+            let given = self.reserve.as_mut().is_some_and(|(reserve, _)| reserve.give());
+            if !is_full || !given {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Writes of a batch that there is no room for what makes room: messages that nobody waits for
+    /// any more go, and how far their deliveries are has to be known before.
+    fn make_room(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        if let Some((reserve, _)) = &mut self.reserve {
+            reserve.give_last();
+        }
+        let mut is_first = true;
+        while self.done_ahead < batch.records().len() {
+            let (changes, end) =
+                Changes::that_make_room(batch, self.done_ahead, REMOVED_AT_ONCE, is_first);
+            self.write(&changes).map_err(|error| self.classify(error))?;
+            self.done_ahead = end;
+            is_first = false;
+        }
         Ok(())
+    }
+
+    /// What an error means, and what follows from it.
+    fn classify(&mut self, error: redb::Error) -> CommitError {
+        // The database takes no more orders after an error, and lets go of what it has not committed.
+        self.database = None;
+        if self.disk.take_fault() == Fault::Full {
+            return CommitError::Full(error.into());
+        }
+        self.has_failed = true;
+        CommitError::Failed(error.into())
+    }
+
+    /// Takes back the room that was given, now and then.
+    fn refill(&mut self) {
+        if let Some((reserve, last)) = &mut self.reserve
+            && reserve.is_short()
+            && last.elapsed() >= REFILL
+        {
+            reserve.refill();
+            *last = Instant::now();
+        }
     }
 
     fn try_load(
@@ -329,27 +443,6 @@ impl FileStore {
         let Usage { live, total } = self.usage();
         total > SMALL && live.saturating_mul(COMPACT_BELOW) < total
     }
-
-    /// Gives back to the file system what is free in the file. It takes about a second for each
-    /// 100 MB that live in it. Nothing is lost when it fails.
-    ///
-    /// # Errors
-    /// When the file cannot be written. The next commit is tried all the same.
-    pub fn compact(&mut self) -> io::Result<()> {
-        self.disk.take_fault();
-        let Err(error) = self.try_compact() else { return Ok(()) };
-        self.database = None;
-        // As with a commit: where the fault is not a full disk, nobody knows what is written.
-        self.has_failed |= self.disk.take_fault() != Fault::Full;
-        Err(io::Error::other(error))
-    }
-
-    fn try_compact(&mut self) -> Result<(), redb::Error> {
-        if let Some(database) = &mut self.database {
-            database.compact()?;
-        }
-        Ok(())
-    }
 }
 
 impl Store for FileStore {
@@ -358,14 +451,13 @@ impl Store for FileStore {
             return Err(CommitError::Failed("it has failed before".into()));
         }
         self.disk.take_fault();
-        let Err(error) = self.try_commit(batch) else { return Ok(()) };
-        // It takes no more orders after an error, and lets go of what it has not committed.
-        self.database = None;
-        if self.disk.take_fault() == Fault::Full {
-            return Err(CommitError::Full(error.into()));
+        let mut result = self.commit_with_reserve(batch);
+        if let Err(CommitError::Full(_)) = result {
+            self.make_room(batch)?;
+            result = self.commit_with_reserve(batch);
         }
-        self.has_failed = true;
-        Err(CommitError::Failed(error.into()))
+        self.refill();
+        result
     }
 
     fn load(
@@ -373,10 +465,27 @@ impl Store for FileStore {
         session: SessionId,
         ids: &[MessageId],
     ) -> Result<Vec<(MessageId, Message)>, CommitError> {
-        self.try_load(session, ids).map_err(|error| {
-            self.has_failed = true;
-            CommitError::Failed(error.into())
-        })
+        self.disk.take_fault();
+        self.try_load(session, ids).map_err(|error| self.classify(error))
+    }
+
+    fn tidy(&mut self) -> Result<(), CommitError> {
+        if self.has_failed {
+            return Ok(());
+        }
+        if self.is_mostly_free() && self.live <= COMPACT_AT_WORK {
+            match self.compact() {
+                // It is for another time.
+                Ok(()) | Err(CommitError::Full(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.refill();
+        Ok(())
+    }
+
+    fn is_short_of_room(&self) -> bool {
+        self.done_ahead > 0 || self.reserve.as_ref().is_some_and(|(reserve, _)| reserve.is_short())
     }
 }
 

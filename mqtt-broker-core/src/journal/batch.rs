@@ -189,6 +189,21 @@ impl Batch {
         self.records.is_empty()
     }
 
+    /// Takes over a later batch, with its number.
+    pub(crate) fn append(&mut self, later: &mut Self) {
+        let before = self.receivers.len();
+        self.receivers.append(&mut later.receivers);
+        self.records.extend(later.records.drain(..).map(|mut record| {
+            if let Record::Message { receivers, .. } = &mut record {
+                receivers.start += before;
+                receivers.end += before;
+            }
+            record
+        }));
+        self.bytes += std::mem::take(&mut later.bytes);
+        self.number = later.number;
+    }
+
     pub(crate) fn clear(&mut self) {
         self.records.clear();
         self.receivers.clear();

@@ -6,7 +6,7 @@ use redb::{ReadableTable as _, WriteTransaction};
 use super::row::{Counters, MessageRow, Writer};
 use super::{COUNTERS, MESSAGES, PROGRESS, RETAINED, SESSIONS, SUBSCRIPTIONS};
 use crate::Message;
-use crate::journal::{Batch, MessageId, Receiver, Record, SessionId};
+use crate::journal::{Batch, MessageId, Progress, Receiver, Record, SessionId};
 
 /// How many receivers still need a message, for those with more than one: the others have one.
 pub(super) type Shares = std::collections::HashMap<MessageId, u32, FixedState>;
@@ -22,6 +22,10 @@ pub(super) struct Changes<'a> {
     retained: BTreeMap<&'a [u8], Option<&'a Message>>,
     /// Records of sessions.
     others: Vec<&'a Record>,
+    /// Other records of the batch are left for later.
+    is_part: bool,
+    /// A number behind all that the batch knows.
+    next_message: Option<MessageId>,
 }
 
 struct New<'a> {
@@ -44,9 +48,10 @@ pub(super) struct Effects {
 }
 
 impl<'a> Changes<'a> {
-    pub(super) fn of(batch: &'a Batch) -> Self {
+    /// Of `batch`, whose first `done_ahead` records have [made room](Self::that_make_room) before.
+    pub(super) fn of(batch: &'a Batch, done_ahead: usize) -> Self {
         let mut changes = Self::default();
-        for record in batch.records() {
+        for (place, record) in batch.records().iter().enumerate() {
             match record {
                 Record::Message { id, message, receivers } => {
                     let receivers = batch.receivers(receivers);
@@ -56,6 +61,7 @@ impl<'a> Changes<'a> {
                 }
                 Record::Done { id } => match changes.new_message(*id) {
                     Some(new) => new.left = new.left.saturating_sub(1),
+                    None if place < done_ahead => {}
                     None => *changes.done.entry(*id).or_default() += 1,
                 },
                 Record::Withdraw { id, session } => match changes.new_message(*id) {
@@ -83,6 +89,47 @@ impl<'a> Changes<'a> {
         changes
     }
 
+    /// What makes room of a batch, from record `start` on: up to `count` messages that are done, and,
+    /// if `is_first`, how far all its sessions are. Gives back the record behind the last.
+    ///
+    /// What is new in the batch is left out, and may never become durable. So messages of clients
+    /// count as not received, as before: they are sent again.
+    pub(super) fn that_make_room(
+        batch: &'a Batch,
+        start: usize,
+        count: usize,
+        is_first: bool,
+    ) -> (Self, usize) {
+        let mut changes = Self { is_part: true, ..Self::default() };
+        let mut first_new = None;
+        let mut end = batch.records().len();
+        for (place, record) in batch.records().iter().enumerate() {
+            match record {
+                Record::Message { id, .. } => {
+                    first_new = first_new.or(Some(*id));
+                    changes.next_message = changes.next_message.max(Some(id.next()));
+                }
+                Record::Done { id }
+                    if (start..end).contains(&place)
+                        && first_new.is_none_or(|first| *id < first) =>
+                {
+                    *changes.done.entry(*id).or_default() += 1;
+                    if changes.done.len() == count {
+                        end = place + 1;
+                    }
+                }
+                Record::Progress { progress, .. } => {
+                    changes.next_message = changes.next_message.max(Some(progress.queued_from));
+                    if is_first {
+                        changes.others.push(record);
+                    }
+                }
+                _ => {}
+            }
+        }
+        (changes, end)
+    }
+
     fn new_message(&mut self, id: MessageId) -> Option<&mut New<'a>> {
         let place = self.new.binary_search_by_key(&id, |new| new.id).ok()?;
         self.new.get_mut(place)
@@ -92,8 +139,8 @@ impl<'a> Changes<'a> {
     /// again.
     pub(super) fn count(&self, counters: Counters) -> Counters {
         let Counters { commits, mut next_message, mut next_session } = counters;
-        if let Some(new) = self.new.last() {
-            next_message = next_message.max(new.id.next());
+        if let Some(next) = self.next_message.max(self.new.last().map(|new| new.id.next())) {
+            next_message = next_message.max(next);
         }
         for record in &self.others {
             match record {
@@ -238,6 +285,9 @@ impl<'a> Changes<'a> {
                     let old = tables.subscriptions()?.remove((session.get(), filter))?;
                     effects.remove(8 + filter.len(), old.map(|old| old.value().len()));
                 }
+                Record::Progress { session, progress } if self.is_part => {
+                    tables.set_deliveries(*session, progress, writer, effects)?;
+                }
                 Record::Progress { session, progress } => {
                     let row = writer.progress(*session, progress);
                     effects.add(8, row);
@@ -282,6 +332,32 @@ impl<'a> Tables<'a> {
             Some(table) => Ok(table),
             none => Ok(none.insert(self.transaction.open_table(PROGRESS)?)),
         }
+    }
+
+    /// How far deliveries to a session are, if it is there. What its client has sent stays as it was.
+    fn set_deliveries(
+        &mut self,
+        session: SessionId,
+        progress: &Progress,
+        writer: &mut Writer,
+        effects: &mut Effects,
+    ) -> Result<(), redb::Error> {
+        let id = session.get();
+        if self.sessions()?.get(id)?.is_none() {
+            return Ok(());
+        }
+        let table = self.progress()?;
+        let old = table.get(id)?.map(|row| row.value().to_vec());
+        let broken = || redb::StorageError::Corrupted(format!("the progress of session {id}"));
+        let received = match &old {
+            None => Vec::new(),
+            Some(row) => super::row::progress(id, row).ok_or_else(broken)?.received,
+        };
+        let row = writer.progress(session, &Progress { received, ..progress.clone() });
+        effects.add(8, row);
+        effects.remove(8, old.map(|old| old.len()));
+        table.insert(id, row)?;
+        Ok(())
     }
 
     /// As long as the subscription is there.

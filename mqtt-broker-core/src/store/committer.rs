@@ -1,4 +1,5 @@
 use std::fmt;
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -9,11 +10,17 @@ use crate::journal::{CommitError, Journal, Store};
 /// Between two attempts to write to a full disk.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// When nobody has wanted anything for so long, the store has time for itself.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// What becomes of a store, for a log: [`serve_journal`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreState {
-    /// There is no room. What should be durable waits, and is not acknowledged.
+    /// Little room is left, and messages that are to be kept are not acknowledged. Clients may come,
+    /// read what waits for them, and go.
+    Short,
+    /// There is no room at all. What should be durable waits, and is not acknowledged.
     Full(String),
     /// There is room again.
     Recovered,
@@ -36,29 +43,44 @@ pub fn serve_journal(
 ) -> Result<(), CommitError> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut cx = Context::from_waker(&waker);
-    let mut is_full = false;
+    let mut last = StoreState::Recovered;
+    let mut is_tidy = false;
     loop {
-        match journal.poll_ready(&mut cx) {
+        let result = match journal.poll_ready(&mut cx) {
             Poll::Ready(false) => return Ok(()),
-            Poll::Pending => thread::park(),
-            Poll::Ready(true) => match journal.commit(store) {
-                Ok(_) => {
-                    if std::mem::take(&mut is_full) {
-                        report(&StoreState::Recovered);
-                    }
+            Poll::Ready(true) => {
+                is_tidy = false;
+                journal.commit(store).map(drop)
+            }
+            Poll::Pending if is_tidy => {
+                thread::park();
+                continue;
+            }
+            Poll::Pending => {
+                thread::park_timeout(IDLE);
+                if journal.poll_ready(&mut cx).is_ready() {
+                    continue;
                 }
-                Err(CommitError::Full(error)) => {
-                    if !std::mem::replace(&mut is_full, true) {
-                        report(&StoreState::Full(error.to_string()));
-                    }
-                    thread::sleep(RETRY);
-                }
-                Err(error) => {
-                    report(&StoreState::Failed(error.to_string()));
-                    return Err(error);
-                }
-            },
+                let result = journal.tidy(store);
+                is_tidy = !store.is_short_of_room();
+                result
+            }
+        };
+        let state = match &result {
+            Ok(()) if store.is_short_of_room() => StoreState::Short,
+            Ok(()) => StoreState::Recovered,
+            Err(CommitError::Full(error)) => StoreState::Full(error.to_string()),
+            Err(error) => StoreState::Failed(error.to_string()),
+        };
+        if discriminant(&state) != discriminant(&last) {
+            report(&state);
         }
+        match &state {
+            StoreState::Failed(_) => return result,
+            StoreState::Full(_) => thread::sleep(RETRY),
+            _ => {}
+        }
+        last = state;
     }
 }
 
@@ -74,6 +96,9 @@ impl Wake for Unpark {
 impl fmt::Display for StoreState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Short => f.write_str(
+                "little room is left; messages are not acknowledged until there is more",
+            ),
             Self::Full(error) => write!(f, "{error}; nothing is acknowledged until there is room"),
             Self::Recovered => f.write_str("there is room again"),
             Self::Failed(error) => write!(f, "{error}; nothing is acknowledged any more"),

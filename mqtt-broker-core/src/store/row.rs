@@ -90,8 +90,6 @@ impl Writer {
         self.end_of(&[&id.get().to_be_bytes(), filter])
     }
 
-    /// The deliveries to a client come first, its own messages second: see
-    /// [`progress_to_client`](Self::progress_to_client).
     pub(super) fn progress(&mut self, id: SessionId, progress: &Progress) -> &[u8] {
         self.begin();
         self.deliveries(progress);

@@ -15,6 +15,7 @@ pub(crate) struct Disk {
     last_message: u64,
     last_session: u64,
     pub(crate) is_full: bool,
+    pub(crate) is_short: bool,
 }
 
 struct Kept {
@@ -45,6 +46,10 @@ impl Store for Disk {
             Some((*id, kept.message.with(receiver.qos, receiver.retain)))
         };
         Ok(ids.iter().filter_map(load).collect())
+    }
+
+    fn is_short_of_room(&self) -> bool {
+        self.is_short
     }
 }
 

@@ -12,7 +12,6 @@ use crate::Summary;
 use crate::client::{Client, TOPICS};
 use crate::disk::Disk;
 use crate::oracle::{Log, Message, Oracle, Received};
-use crate::restart::Durable;
 use crate::server::Server;
 
 pub(crate) struct World {
@@ -62,7 +61,7 @@ impl World {
         let (broker, storage) = if durable {
             let recovered = Recovered::default();
             let (broker, journal) = Broker::restore(config, log.clone(), recovered, start);
-            (broker, Some(Storage { journal, disk: Disk::default(), snapshot: None }))
+            (broker, Some(Storage { journal, disk: Disk::default() }))
         } else {
             (Broker::new(config, log.clone()), None)
         };
@@ -117,7 +116,11 @@ impl World {
                 0..300 => drop(self.commit()),
                 300..303 => self.crash(),
                 303..308 => self.disk().is_full = true,
-                308..320 => self.disk().is_full = false,
+                308..313 => self.disk().is_short = true,
+                313..330 => {
+                    self.disk().is_full = false;
+                    self.disk().is_short = false;
+                }
                 _ => {}
             }
         }
@@ -135,6 +138,7 @@ impl World {
     pub(crate) fn conclude(mut self) -> Summary {
         if self.storage.is_some() {
             self.disk().is_full = false;
+            self.disk().is_short = false;
         }
         for client in 0..self.clients.len() {
             self.clients[client].appetite = 10_000;
@@ -215,18 +219,19 @@ impl World {
     /// Commits what waits. True when something did.
     fn commit(&mut self) -> bool {
         let Self { storage: Some(storage), oracle, .. } = self else { return false };
-        let snapshot = storage.snapshot.take().unwrap_or_else(|| oracle.snapshot());
+        // A batch that was refused takes up what has come since.
+        let snapshot = oracle.snapshot();
         match storage.journal.commit(&mut storage.disk) {
             Ok(true) => {
                 oracle.durable = snapshot;
                 true
             }
-            Ok(false) => false,
-            Err(CommitError::Failed(error)) => panic!("{error}"),
-            Err(_) => {
-                storage.snapshot = Some(snapshot);
+            Ok(false) => {
+                storage.journal.tidy(&mut storage.disk).expect("there is nothing to do");
                 false
             }
+            Err(CommitError::Failed(error)) => panic!("{error}"),
+            Err(_) => false,
         }
     }
 
@@ -242,7 +247,7 @@ impl World {
         let (broker, journal) = Broker::restore(config, self.log.clone(), disk.recover(), self.now);
         let had_local = self.local.take().is_some();
         self.broker = broker;
-        self.storage = Some(Storage { journal, disk, snapshot: None });
+        self.storage = Some(Storage { journal, disk });
         self.note();
         self.oracle.restarted();
         if had_local {
@@ -428,8 +433,6 @@ impl World {
 struct Storage {
     journal: Journal,
     disk: Disk,
-    /// What will be durable when the batch is that the full disk refused.
-    snapshot: Option<Durable>,
 }
 
 /// The broker's end of a client's link.

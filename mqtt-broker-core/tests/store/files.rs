@@ -52,18 +52,22 @@ fn what_is_committed_is_there_after_a_restart() {
 }
 
 #[test]
-fn a_new_file_is_for_its_owner_only_and_leaves_nothing_beside_it() {
+fn a_new_store_is_for_its_owner_only_and_leaves_nothing_else() {
     let directory = Directory::new("new");
     let (_store, recovered) = FileStore::open(directory.file()).unwrap();
     assert!(recovered.sessions.is_empty() && recovered.retained.is_empty());
     let names: Vec<_> =
         fs::read_dir(&directory.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["broker.db"]);
+    let mut names: Vec<_> = names.iter().map(|name| name.to_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["broker.db", "broker.db.reserve"]);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = fs::metadata(directory.file()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        for file in FileStore::files(directory.file()) {
+            let mode = fs::metadata(file).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
     }
 }
 

@@ -74,10 +74,16 @@ impl Model {
     /// Some changes that a broker could make, as one batch.
     pub(crate) fn change(&mut self, rng: &mut Rng) -> Batch {
         let mut batch = Batch::default();
+        self.change_more(rng, &mut batch);
+        batch
+    }
+
+    /// More of them, at the end of a batch that was refused.
+    pub(crate) fn change_more(&mut self, rng: &mut Rng, batch: &mut Batch) {
         // Mostly as small as with one client, sometimes as large as with many.
         let steps = if rng.u8(..) < 200 { rng.usize(1..6) } else { rng.usize(1..80) };
         for _ in 0..steps {
-            self.step(rng, &mut batch);
+            self.step(rng, batch);
         }
         for id in std::mem::take(&mut self.touched) {
             if let Some(session) = self.sessions.get(&id) {
@@ -85,7 +91,6 @@ impl Model {
                 batch.push(Record::Progress { session: SessionId::new(id), progress });
             }
         }
-        batch
     }
 
     fn step(&mut self, rng: &mut Rng, batch: &mut Batch) {
@@ -280,6 +285,27 @@ impl Model {
         assert!(message >= self.next_message, "message {message} would be given again");
         assert!(session >= self.next_session, "session {session} would be given again");
         (self.next_message, self.next_session) = (message, session);
+    }
+
+    /// What is there when a batch found no room but to let go of what is done: deliveries are as far
+    /// as the last of `refused` says, and everything else is as it was.
+    pub(crate) fn picture_without(&self, refused: &[Self]) -> Picture {
+        let mut picture = self.picture();
+        for (id, session) in &mut picture.sessions {
+            let is_over = refused.last().is_some_and(|last| !last.sessions.contains_key(id));
+            // An end is not among what makes room, but its messages are.
+            if is_over {
+                session.messages.clear();
+            }
+            let mut refused = refused.iter().rev();
+            let Some(later) = refused.find_map(|model| model.sessions.get(id)) else { continue };
+            let progress = later.progress(u64::MAX);
+            session.may_be_sent = later.may_be_sent;
+            session.next_packet_id = later.next_packet_id;
+            session.in_flight = later.picture().in_flight;
+            session.messages.retain(|(id, ..)| progress.holds(number(*id)));
+        }
+        picture
     }
 
     pub(crate) fn picture(&self) -> Picture {

@@ -20,6 +20,8 @@ struct Tally {
     /// Commits that were cut short, and were there all the same.
     unsure_and_there: u64,
     full: u64,
+    /// Lives that ended when a full disk had let go of what was done, and no more.
+    cut_short: u64,
     failed_syncs: u64,
 }
 
@@ -27,16 +29,24 @@ struct Tally {
 struct Owed {
     sure: Model,
     unsure: Option<Model>,
+    /// What a full disk has refused, over and over.
+    refused: Vec<Model>,
 }
 
 impl Owed {
-    /// Checks what was recovered, and goes on from there.
-    fn settle(&mut self, recovered: &Recovered, tally: &mut Tally) -> Result<(), String> {
+    /// Checks what was recovered, and goes on from there. False when that is for a broker to do:
+    /// the model does not know what becomes of messages that are not there.
+    fn settle(&mut self, recovered: &Recovered, tally: &mut Tally) -> Result<bool, String> {
         let picture = Picture::from(recovered);
         let unsure = self.unsure.take();
+        let refused = std::mem::take(&mut self.refused);
         if picture != self.sure.picture() {
             match unsure {
                 Some(unsure) if picture == unsure.picture() => self.sure = unsure,
+                _ if self.is_without(&picture, &refused) => {
+                    tally.cut_short += 1;
+                    return Ok(false);
+                }
                 _ => {
                     return Err(format!("expected {:#?}, found {picture:#?}", self.sure.picture()));
                 }
@@ -44,7 +54,12 @@ impl Owed {
             tally.unsure_and_there += 1;
         }
         self.sure.restart(recovered);
-        Ok(())
+        Ok(true)
+    }
+
+    fn is_without(&self, picture: &Picture, refused: &[Model]) -> bool {
+        let attempts = 1..=refused.len();
+        attempts.rev().any(|count| *picture == self.sure.picture_without(&refused[..count]))
     }
 }
 
@@ -53,7 +68,7 @@ impl Owed {
 fn live(seed: u64, losses: u64, lies: bool, tally: &mut Tally) -> Result<(), String> {
     let mut rng = Rng::with_seed(seed);
     let mut disk = SimDisk::new();
-    let mut owed = Owed { sure: Model::new(), unsure: None };
+    let mut owed = Owed { sure: Model::new(), unsure: None, refused: Vec::new() };
     // Making the file is not part of it: a file has its name when it is whole.
     drop(FileStore::open_with_backend(disk.clone()).unwrap());
     if lies {
@@ -61,12 +76,14 @@ fn live(seed: u64, losses: u64, lies: bool, tally: &mut Tally) -> Result<(), Str
     }
     for _ in 0..losses {
         // Some lives end while what is left of the one before is being read.
-        let operations = if rng.u8(0..4) == 0 { rng.u64(0..30) } else { rng.u64(0..600) };
+        let operations = if rng.u8(0..4) == 0 { rng.u64(0..16) } else { rng.u64(0..600) };
         disk.fail_after(operations);
         match FileStore::open_with_backend(disk.clone()) {
             Ok(opened) => match whole(opened) {
                 Ok((store, recovered)) => {
-                    owed.settle(&recovered, tally)?;
+                    if !owed.settle(&recovered, tally)? {
+                        return Ok(());
+                    }
                     commit_until_the_end(store, &disk, &mut owed, &mut rng, tally)?;
                 }
                 Err(_) if !disk.has_power() => tally.losses_in_recovery += 1,
@@ -93,26 +110,34 @@ fn commit_until_the_end(
             return Ok(());
         }
         disk.set_room(None);
-        if rng.u8(0..40) == 0 {
-            disk.set_room(Some(rng.usize(0..40_000)));
+        if rng.u8(0..12) == 0 {
+            disk.set_room(Some(rng.usize(0..20_000)));
         }
         if rng.u16(0..300) == 0 {
             disk.fail_to_sync(true);
             tally.failed_syncs += 1;
         }
         let mut next = owed.sure.clone();
-        let batch = next.change(rng);
+        let mut batch = next.change(rng);
         let mut result = store.commit(&batch);
         while let Err(CommitError::Full(_)) = result {
             tally.full += 1;
-            if rng.bool() {
-                disk.set_room(None);
+            owed.refused.push(next.clone());
+            match rng.u8(0..4) {
+                0 => disk.set_room(None),
+                1 => next.change_more(rng, &mut batch),
+                _ => {}
             }
+            owed.refused.push(next.clone());
             result = store.commit(&batch);
         }
         match result {
-            Ok(()) => owed.sure = next,
+            Ok(()) => {
+                owed.sure = next;
+                owed.refused.clear();
+            }
             Err(error) => {
+                owed.refused.push(next.clone());
                 owed.unsure = Some(next);
                 let has_reason = !disk.has_power() || disk.fails_to_sync();
                 disk.fail_to_sync(false);
@@ -135,14 +160,18 @@ fn nothing_that_was_committed_is_lost_with_the_power() {
     let losses = std::env::var("STORE_POWER_LOSSES");
     let losses = losses.map_or(LOSSES, |losses| losses.parse().unwrap());
     let mut tally = Tally::default();
-    for seed in 0..losses.div_ceil(LIVES) {
+    for seed in 0.. {
+        if tally.losses == losses {
+            break;
+        }
         if let Err(error) = live(seed, LIVES.min(losses - tally.losses), false, &mut tally) {
             panic!("seed {seed}, after {tally:?}: {error}");
         }
     }
     println!("{tally:?}");
-    assert!(tally.commits > losses && tally.losses_in_recovery > losses / 20, "{tally:?}");
-    assert!(tally.unsure_and_there > losses / 100 && tally.full > 0, "{tally:?}");
+    // It was what it says: each of these has happened, and often.
+    assert!(tally.commits > losses && tally.losses_in_recovery > losses / 40, "{tally:?}");
+    assert!(tally.unsure_and_there > losses / 100 && tally.full > losses / 100, "{tally:?}");
 }
 
 #[test]
