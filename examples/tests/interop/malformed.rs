@@ -68,6 +68,10 @@ impl Case {
 // started late would show here as well, by the addresses that it takes.
 #[test]
 fn bad_input_takes_no_memory_and_no_addresses() {
+    if is_mosquitto() {
+        println!("skipped: the bounds are ours");
+        return;
+    }
     let broker = BrokerProcess::start();
     let once = || {
         for case in before_connect().into_iter().filter(tested) {
