@@ -6,7 +6,9 @@
 mod input;
 mod keep_alive;
 mod ledger;
+mod output;
 mod queue;
+mod restore;
 #[cfg(test)]
 mod simulation;
 mod subscriptions;
@@ -15,10 +17,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mqtt_broker_core::qos::{Abandoned, AckedQoS, Receiver, Sender, Unfinished};
+use mqtt_broker_core::qos::{Abandoned, Receiver, Sender};
 use mqtt_codec::{
-    Ack, Connect, ConnectFields, Delivery, Packet, PacketId, PublishBuf, QoS, Text, TopicFilterBuf,
-    TopicNameBuf, Will,
+    Connect, ConnectFields, Packet, PacketId, PublishBuf, QoS, Text, TopicFilterBuf, TopicNameBuf,
+    Will,
 };
 
 use self::keep_alive::{Due, KeepAlive};
@@ -29,10 +31,9 @@ use self::subscriptions::{Route, Stream, Subscriptions};
 use crate::error::{ConfigError, ConnectionError, Step, Undelivered};
 use crate::offline::{Limit, WhenFull};
 use crate::receipt::Delivered;
-use crate::send_buffer::SendBuffer;
 use crate::stats::Counters;
 use crate::status::Leftover;
-use crate::store::{Change, Snapshot, Stage as Stored, StoredMessage};
+use crate::store::{Change, Stage as Stored, StoredMessage};
 
 /// Names an accepted message for whoever waits for its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,9 +46,6 @@ pub(crate) struct Token {
 
 /// Names a stream of received messages.
 pub(crate) type StreamId = usize;
-
-/// Bytes collected for one write. More than a socket takes at a time is only memory.
-const WRITE_SIZE: usize = 128 << 10;
 
 /// A buffer that grew beyond this is let go of when it is empty.
 const KEEP_BUFFER: usize = 1 << 10;
@@ -187,76 +185,6 @@ impl Machine {
         self.queue = Queue::new(config.limit);
         self.sender = Sender::new(config.window);
         self.config = config;
-    }
-
-    /// Takes up what a store kept, and tells it of every change from now on. The tokens are for
-    /// those messages, in their order.
-    pub(crate) fn restore(
-        &mut self,
-        snapshot: Snapshot,
-        mut slot: impl FnMut() -> usize,
-        expires: impl Fn(u64) -> Option<Instant>,
-    ) {
-        self.journal = Some(Vec::new());
-        let mut sent = Vec::new();
-        let mut messages = snapshot.messages;
-        messages.sort_by_key(|(number, _)| *number);
-        for (number, stored) in messages {
-            self.next_stored = self.next_stored.max(number + 1);
-            self.counters.published += 1;
-            let token = Token { slot: slot(), stored: number };
-            let StoredMessage { topic, payload, qos, retain, replaceable, .. } = stored;
-            let order = match stored.stage {
-                Stored::Queued => 0,
-                Stored::Sent(_, order) | Stored::Released(_, order) => order,
-            };
-            let message = Outgoing { topic, payload, retain, token, order };
-            match stored.stage {
-                Stored::Queued => {
-                    let expires = expires(stored.expires);
-                    let queued =
-                        Queued { message, qos, expires, replaceable, fails_offline: false };
-                    if let Pushed::Replaced(older) = self.queue.push(queued) {
-                        self.end(older, Ok(Delivered::Superseded));
-                    }
-                }
-                Stored::Sent(id, _) => sent.push((order, id, AckedQoS::new(qos), message)),
-                Stored::Released(id, _) => sent.push((order, id, None, message)),
-            }
-        }
-        sent.sort_by_key(|(order, ..)| *order);
-        for (order, id, qos, message) in sent {
-            self.next_sending = self.next_sending.max(order + 1);
-            let token = message.token;
-            match qos {
-                Some(qos) => drop(self.sender.restore(id, Some((qos, message)))),
-                None => {
-                    self.sender.restore(id, None);
-                    self.released.push_back((id, token));
-                }
-            }
-        }
-        for id in snapshot.received {
-            // Every id may be open.
-            let _ = self.receiver.handle_publish(id);
-        }
-    }
-
-    /// What the store is to be told.
-    pub(crate) fn take_journal(&mut self) -> Vec<Change> {
-        self.journal.as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    fn note(&mut self, change: impl FnOnce() -> Change) {
-        if let Some(journal) = &mut self.journal {
-            journal.push(change());
-        }
-    }
-
-    fn note_stage(&mut self, token: Token, stage: Stored) {
-        if token.stored != 0 {
-            self.note(|| Change::Stage(token.stored, stage));
-        }
     }
 
     /// There is a transport: CONNECT is the first packet on it [MQTT-3.1.0-1].
@@ -476,134 +404,9 @@ impl Machine {
         self.stage == Stage::Closing && self.control.is_empty()
     }
 
-    /// Whether [`poll_transmit`](Self::poll_transmit) has something to give.
-    pub(crate) fn wants_transmit(&self) -> bool {
-        match self.stage {
-            Stage::Disconnected => false,
-            Stage::Connecting { .. } | Stage::Closing => !self.control.is_empty(),
-            Stage::Connected { .. } => {
-                !self.control.is_empty()
-                    || self.ledger.is_ready()
-                    || self.subscriptions.has_changes()
-                    || !self.resend.is_empty()
-                    || self.queue.front().is_some_and(|next| self.can_send(next.qos))
-                    || (self.shutting_down && self.is_drained())
-            }
-        }
-    }
-
-    fn can_send(&self, qos: QoS) -> bool {
-        qos == QoS::AtMostOnce || self.sender.has_room()
-    }
-
     /// Whether to read from the transport: false while the application leaves too much untaken.
     pub(crate) fn wants_input(&self) -> bool {
         self.unread < self.config.max_unread
-    }
-
-    /// Appends what is due to `out`, up to what one write takes.
-    pub(crate) fn poll_transmit(&mut self, out: &mut SendBuffer, now: Instant) {
-        let before = out.len();
-        if self.is_connected() {
-            self.write_answers();
-            self.subscriptions.request(&mut self.sender, &mut self.control, now);
-        }
-        if !self.control.is_empty() {
-            out.append(|bytes| bytes.extend_from_slice(&self.control));
-            self.control.clear();
-            if self.control.capacity() > KEEP_BUFFER {
-                self.control = Vec::new();
-            }
-        }
-        if self.is_connected() {
-            self.write_unfinished(out, before);
-            self.write_queued(out, before, now);
-            if self.shutting_down && self.is_drained() {
-                out.append(|bytes| Packet::Disconnect.encode(bytes));
-                self.stage = Stage::Closing;
-            }
-        }
-        let added = out.len() - before;
-        self.handed_out += added as u64;
-        if added > 0 {
-            self.keep_alive.handle_pending(now);
-        }
-    }
-
-    /// Acknowledgements, in the order of the messages.
-    fn write_answers(&mut self) {
-        while let Some((qos, id)) = self.ledger.pop_ready() {
-            let ack = match qos {
-                AckedQoS::AtLeastOnce => Ack::PubAck(id),
-                AckedQoS::ExactlyOnce => {
-                    self.note(|| Change::Received(id));
-                    Ack::PubRec(id)
-                }
-            };
-            self.control.extend_from_slice(&ack.to_bytes());
-        }
-    }
-
-    /// Takes up what an earlier connection left, in the order of the first sending
-    /// [MQTT-4.4.0-1], [MQTT-4.6.0-1].
-    fn write_unfinished(&mut self, out: &mut SendBuffer, before: usize) {
-        while out.len() - before < WRITE_SIZE
-            && let Some(id) = self.resend.pop_front()
-        {
-            match self.sender.unfinished_at(id) {
-                Some(Unfinished::Publish { id, qos, item }) => {
-                    write_publish(out, item, qos.delivery(id, true));
-                    self.counters.resent += 1;
-                }
-                Some(Unfinished::Release { id }) => {
-                    out.append(|bytes| bytes.extend_from_slice(&Ack::PubRel(id).to_bytes()));
-                }
-                None => {}
-            }
-        }
-    }
-
-    fn write_queued(&mut self, out: &mut SendBuffer, before: usize, now: Instant) {
-        if !self.resend.is_empty() {
-            return;
-        }
-        self.expire(now);
-        while out.len() - before < WRITE_SIZE
-            && let Some(next) = self.queue.front()
-            && self.can_send(next.qos)
-            && let Some(mut queued) = self.queue.pop()
-        {
-            match AckedQoS::new(queued.qos) {
-                None => {
-                    write_publish(out, &queued.message, Delivery::AtMostOnce);
-                    let end = self.handed_out + (out.len() - before) as u64;
-                    self.writing.push_back((end, queued));
-                }
-                Some(qos) => {
-                    let id = self.sender.next_id();
-                    self.note_stage(queued.message.token, Stored::Sent(id, self.next_sending));
-                    queued.message.order = self.next_sending;
-                    self.next_sending += 1;
-                    write_publish(out, &queued.message, qos.delivery(id, false));
-                    self.last_ack.get_or_insert(now);
-                    let begun = self.sender.begin(qos, queued.message);
-                    debug_assert_eq!(begun.ok(), Some(id), "there is room, and the id is the next");
-                }
-            }
-        }
-    }
-
-    /// The transport has taken `written` more bytes.
-    pub(crate) fn handle_written(&mut self, written: usize, now: Instant) {
-        self.written += written as u64;
-        self.counters.bytes_sent += written as u64;
-        self.keep_alive.handle_sent(now, self.written < self.handed_out);
-        while let Some((end, _)) = self.writing.front()
-            && *end <= self.written
-            && let Some((_, queued)) = self.writing.pop_front()
-        {
-            self.end(queued.message.token, Ok(Delivered::Written));
-        }
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
@@ -707,15 +510,4 @@ impl Machine {
     pub(crate) fn unacknowledged_received(&self) -> usize {
         self.ledger.len()
     }
-}
-
-fn write_publish(out: &mut SendBuffer, message: &Outgoing, delivery: Delivery) {
-    let publish = mqtt_codec::Publish {
-        topic: message.topic.as_topic_name(),
-        payload: &message.payload,
-        delivery,
-        retain: message.retain,
-    };
-    out.append(|bytes| publish.encode_head(bytes));
-    out.append_payload(&message.payload);
 }

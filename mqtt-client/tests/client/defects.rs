@@ -45,6 +45,24 @@ async fn a_pubrel_after_a_resumed_session_is_answered() {
     assert_eq!(client.stats().counters.disconnections, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn after_a_lost_session_an_open_id_is_another_message() {
+    let (builder, mut listener) = scripted();
+    let (builder, mut all) = builder.subscription("#", QoS::ExactlyOnce);
+    let _client = builder.persistent_session().reconnect(QUICK).start().unwrap();
+    let mut peer = listener.welcome(false).await;
+    peer.grant("#", 1, QoS::ExactlyOnce).await;
+    peer.send(b"\x34\x06\0\x01t\0\x071").await;
+    all.recv().await.unwrap();
+    peer.expect(b"\x50\x02\0\x07").await;
+    drop(peer);
+    let mut peer = listener.welcome(false).await;
+    peer.grant("#", 1, QoS::ExactlyOnce).await;
+    peer.send(b"\x34\x06\0\x01t\0\x072").await;
+    assert_eq!(all.recv().await.unwrap().payload(), b"2");
+    peer.expect(b"\x50\x02\0\x07").await;
+}
+
 // C. MQTT-2.3.1-2, MQTT-2.3.1-3
 #[tokio::test(start_paused = true)]
 async fn an_id_that_awaits_pubcomp_is_not_given_out() {
