@@ -122,6 +122,18 @@ impl Config {
         differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 
+    /// The versions of MQTT that some listener speaks, in words for the log.
+    pub fn versions(&self) -> &'static str {
+        let speaks = |version: fn(&Versions) -> bool| {
+            self.listeners.iter().any(|listener| version(&listener.versions))
+        };
+        match (speaks(|versions| versions.v3_1), speaks(|versions| versions.v3_1_1)) {
+            (true, true) => "MQTT 3.1 and 3.1.1",
+            (true, false) => "MQTT 3.1",
+            (false, _) => "MQTT 3.1.1",
+        }
+    }
+
     /// Who may connect, in a word for the log.
     pub fn who_may_connect(&self) -> &'static str {
         let anonymous = |listener: &Listener| listener.policy.allow_anonymous;

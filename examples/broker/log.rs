@@ -15,7 +15,7 @@ use crate::config::{LogTypes, Logging};
 mod output;
 mod topic;
 
-use output::Output;
+use output::{OpenError, Output};
 
 pub use topic::{TopicLine, TopicLog};
 
@@ -31,6 +31,9 @@ pub const UNSUBSCRIBE: &str = "unsubscribe";
 pub struct Log {
     shared: Arc<RwLock<State>>,
 }
+
+/// The outputs of new settings, open.
+pub struct Outputs(State);
 
 struct State {
     types: LogTypes,
@@ -57,20 +60,23 @@ impl Log {
     ///
     /// # Errors
     /// When a file cannot be opened.
-    pub fn new(settings: &Logging, verbose: bool) -> Result<Self, output::OpenError> {
+    pub fn new(settings: &Logging, verbose: bool) -> Result<Self, OpenError> {
         let state = State::new(settings, verbose, TopicLog::new())?;
         Ok(Self { shared: Arc::new(RwLock::new(state)) })
     }
 
-    /// Replaces the settings and opens files anew, as after a rotation of logs.
+    /// Opens files anew, as after a rotation of logs, for settings that take the place of the old ones
+    /// when they are [used](Self::replace).
     ///
     /// # Errors
-    /// When a file cannot be opened. The settings stay as they were then.
-    pub fn reload(&self, settings: &Logging, verbose: bool) -> Result<(), output::OpenError> {
-        let topic = self.read(|state| state.topic.clone());
-        let state = State::new(settings, verbose, topic)?;
+    /// When a file cannot be opened.
+    pub fn open_anew(&self, settings: &Logging, verbose: bool) -> Result<Outputs, OpenError> {
+        State::new(settings, verbose, self.topic()).map(Outputs)
+    }
+
+    /// Writes to what was opened from now on.
+    pub fn replace(&self, Outputs(state): Outputs) {
         *self.shared.write().unwrap_or_else(PoisonError::into_inner) = state;
-        Ok(())
     }
 
     /// The lines for `log_dest topic`, to be published by the broker.
@@ -84,7 +90,7 @@ impl Log {
 }
 
 impl State {
-    fn new(settings: &Logging, verbose: bool, topic: TopicLog) -> Result<Self, output::OpenError> {
+    fn new(settings: &Logging, verbose: bool, topic: TopicLog) -> Result<Self, OpenError> {
         let outputs = settings.destinations.iter().map(Output::open).collect::<Result<_, _>>()?;
         Ok(Self {
             types: if verbose { LogTypes::ALL } else { settings.types },
@@ -259,10 +265,10 @@ mod tests {
             tracing::error!("to the first");
             let text = format!("log_dest file {}\nlog_timestamp false", second.display());
             let config = Config::parse(&text).expect("a good file");
-            log.reload(&config.logging, false).expect("the file can be opened");
+            log.replace(log.open_anew(&config.logging, false).expect("the file can be opened"));
             tracing::error!("to the second");
             let bad = Config::parse("log_dest file /nonexistent/log").expect("a good file");
-            assert!(log.reload(&bad.logging, false).is_err());
+            assert!(log.open_anew(&bad.logging, false).is_err());
             tracing::error!("still to the second");
         });
         assert_eq!(lines(&first), ["to the first"]);

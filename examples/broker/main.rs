@@ -125,7 +125,7 @@ async fn run(config: &Config, arguments: Arguments, log: Log) -> Result<(), Star
     }
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     info!(target: NOTICE, "serving MQTT on {}, {}", server.places(), config.who_may_connect());
-    info!(target: NOTICE, "{}", server.limits());
+    info!(target: NOTICE, "{} in {}", config.versions(), server.limits());
     notify("READY=1");
     let topic = log.topic();
     tokio::spawn(ignore(save, "USR1: what is persistent is saved already"));
@@ -197,7 +197,8 @@ fn read_anew(
     log: &Log,
 ) -> Result<Config, Box<dyn Error>> {
     let config = arguments.read_config()?;
+    let outputs = log.open_anew(&config.logging, arguments.verbose)?;
     reloader.reload(&config)?;
-    log.reload(&config.logging, arguments.verbose)?;
+    log.replace(outputs);
     Ok(config)
 }

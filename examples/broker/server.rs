@@ -151,7 +151,7 @@ impl Server {
         places.join(", ")
     }
 
-    /// What it speaks and how much it takes, as text for people.
+    /// How much it takes and what it keeps, as text for people.
     pub fn limits(&self) -> String {
         let limits = self.broker.config();
         let memory = match self.access.max_memory() {
@@ -163,8 +163,8 @@ impl Server {
             Some(_) => "on the disk before they are acknowledged",
         };
         format!(
-            "MQTT 3.1 and 3.1.1 in packets of up to {} bytes, at most {} connections and {memory}, \
-             sessions and messages {durability}",
+            "packets of up to {} bytes, at most {} connections and {memory}, sessions and messages \
+             {durability}",
             limits.max_packet, limits.max_connections
         )
     }
@@ -214,11 +214,13 @@ impl Reloader {
     /// Reads the password and ACL files of a configuration and the certificates of the listeners.
     ///
     /// # Errors
-    /// For the first file that cannot be used. What could not be read stays as it was.
+    /// For the first file that cannot be used. Nothing is changed then.
     pub fn reload(&self, config: &Config) -> Result<(), ServerError> {
+        let servers: Vec<_> = self.rules.iter().filter_map(|rules| rules.tls.as_ref()).collect();
+        let read: Vec<_> = servers.iter().map(|tls| tls.read_anew()).collect::<Result<_, _>>()?;
         self.access.reload(config)?;
-        for tls in self.rules.iter().filter_map(|rules| rules.tls.as_ref()) {
-            tls.reload()?;
+        for (tls, certificates) in servers.into_iter().zip(read) {
+            tls.replace(certificates);
         }
         Ok(())
     }

@@ -30,6 +30,9 @@ pub struct TlsServer {
     config: RwLock<Arc<ServerConfig>>,
 }
 
+/// What the files of a listener have now.
+pub struct Certificates(Arc<ServerConfig>);
+
 /// Why the certificates of a listener cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -70,14 +73,17 @@ impl TlsServer {
         Ok(Self { options: options.clone(), config })
     }
 
-    /// Reads all files anew, for connections that come from now on.
+    /// Reads all files anew. The old ones stay in use until they are [replaced](Self::replace).
     ///
     /// # Errors
-    /// As [`TlsServer::read`]; the old ones stay in use then.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        let config = Arc::new(server_config(&self.options)?);
+    /// As [`TlsServer::read`].
+    pub fn read_anew(&self) -> Result<Certificates, TlsError> {
+        server_config(&self.options).map(Arc::new).map(Certificates)
+    }
+
+    /// Uses what was read for connections that come from now on.
+    pub fn replace(&self, Certificates(config): Certificates) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
-        Ok(())
     }
 
     /// Shakes hands with a client.

@@ -28,6 +28,25 @@ fn term_and_int_end_the_broker_with_status_0_and_close_its_connections() {
     }
 }
 
+#[test]
+fn the_first_lines_of_the_log_tell_what_is_served() {
+    if is_mosquitto() {
+        return;
+    }
+    let broker = BrokerProcess::start_with_config(
+        "allow_anonymous true\naccept_protocol_versions 4\nmax_packet_size 5000\n\
+         global_max_connections 77\nmemory_limit 104857600",
+    );
+    for text in [
+        &format!("serving MQTT on 127.0.0.1:{}, anonymous clients allowed", broker.port()),
+        "MQTT 3.1.1 in packets of up to 5000 bytes, at most 77 connections and 100 MiB of memory, \
+         sessions and messages in memory only",
+    ] {
+        let is_told = eventually(|| broker.log_text().contains(text).then_some(()));
+        assert!(is_told.is_some(), "{text} is missing in {}", broker.log_text());
+    }
+}
+
 // USR1 has Mosquitto write its file, and USR2 print what it has.
 #[test]
 fn signals_that_scripts_send_to_mosquitto_are_not_the_end() {

@@ -8,13 +8,13 @@ use mqtt_client::{Client, Publish, QoS, Tls};
 use mqtt_examples::password::{PasswordHash, PasswordText, Scheme};
 use tokio::time::timeout;
 
-use crate::broker_process::{BrokerProcess, is_mosquitto};
+use crate::broker_process::{BrokerProcess, free_port, is_mosquitto, local};
 use crate::certificates::{Authority, Certificate};
 use crate::foreign::{in_path, required};
 use crate::mosquitto::{Subscriber, clients_installed, command, publish, received};
 use crate::program::{DEADLINE, eventually, scratch, scripts};
 use crate::websocket::{CONNACK, CONNECT, HANDSHAKE, frame};
-use crate::wire::{Connect, Wire};
+use crate::wire::{Connect, Wire, subscribe};
 
 /// The options of a TLS listener.
 fn server_options(authority: &Authority, server: &Certificate) -> String {
@@ -374,6 +374,47 @@ fn tls_version_and_ciphers_choose_what_is_spoken() {
     }
 }
 
+// All files are read before one of them counts.
+#[test]
+fn a_hup_with_a_broken_file_changes_nothing_at_all() {
+    if is_mosquitto() {
+        println!("skipped: Mosquitto takes what it can read");
+        return;
+    }
+    let authority = Authority::new("Home CA");
+    let server = authority.server();
+    let acl = authority.file().with_file_name("acl");
+    std::fs::write(&acl, "topic #\n").expect("it can be written");
+    let plain = free_port();
+    let broker = BrokerProcess::start_with_config(&format!(
+        "{}allow_anonymous true\nacl_file {}\nlistener {plain} 127.0.0.1\n",
+        server_options(&authority, &server),
+        acl.display()
+    ));
+    let mut wire = Wire::connect_at(local(plain), &Connect::new("client"));
+    wire.send(&subscribe(1, &[("a", 0)]));
+    assert_eq!(wire.expect_suback(), [0]);
+    std::fs::write(&acl, "topic other\n").expect("it can be written");
+    let key = std::fs::read(&server.key).expect("it is there");
+    std::fs::write(&server.key, "no key").expect("it can be written");
+    let mut hup = |told: &str, count: usize| {
+        broker.signal("HUP");
+        let told = || (broker.log_text().matches(told).count() == count).then_some(());
+        assert!(eventually(told).is_some(), "{}", broker.log_text());
+        wire.send(&crate::wire::publish(0x30, b"a", None, b"x"));
+        wire.ping().len()
+    };
+    assert_eq!(hup("nothing is changed", 1), 1, "for the key");
+    std::fs::write(&server.key, key).expect("it can be written");
+    let config = scratch().join(format!("broker-{}.conf", broker.port()));
+    let text = std::fs::read_to_string(&config).expect("it is there");
+    let bad_log = format!("{text}log_dest file /nonexistent/log\n");
+    std::fs::write(&config, bad_log).expect("it can be written");
+    assert_eq!(hup("nothing is changed", 2), 1, "for the log");
+    std::fs::write(&config, text).expect("it can be written");
+    assert_eq!(hup("certificates count now", 1), 0, "now the new ACL counts");
+}
+
 #[test]
 fn dhparamfile_is_read_over_with_a_warning() {
     if is_mosquitto() {
@@ -385,7 +426,8 @@ fn dhparamfile_is_read_over_with_a_warning() {
     let lines = format!("{options}allow_anonymous true\ndhparamfile /nonexistent");
     let broker = BrokerProcess::start_with_config(&lines);
     assert!(our_client_gets_in(&broker, false, &authority.file(), None));
-    assert!(broker.log_text().contains(":6: dhparamfile has no effect"), "{}", broker.log_text());
+    let told = || broker.log_text().contains(":6: dhparamfile has no effect").then_some(());
+    assert!(eventually(told).is_some(), "{}", broker.log_text());
 }
 
 /// Messages that are on their way while files are read anew.
