@@ -101,6 +101,13 @@ impl BrokerCommand {
         Self { name: "mosquitto".to_owned(), command: "mosquitto -c {conf}".to_owned() }
     }
 
+    /// The same with more arguments, which the name tells.
+    #[must_use]
+    pub fn with_arguments(&self, arguments: &str) -> Self {
+        let add = |text: &str| format!("{text} {arguments}");
+        Self { name: add(&self.name), command: add(&self.command) }
+    }
+
     /// Starts it on a port of its own and waits until it answers.
     pub fn start(&self) -> Result<Running, BrokerError> {
         let failed = |error| BrokerError::Start { name: self.name.clone(), error };

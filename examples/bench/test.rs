@@ -44,6 +44,19 @@ fn every_workload_passes_our_broker_without_loss() {
     }
 }
 
+// Publisher, receiver and the session between them are on different threads.
+#[test]
+fn messages_between_threads_arrive_once_and_in_order() {
+    let one = our_broker();
+    let two = one.with_arguments("--workers 2");
+    for workload in table().into_iter().filter(|workload| workload.name.contains("QoS")) {
+        let running = two.start().expect("it starts");
+        workload.run(&running, &QUICK).unwrap_or_else(|error| {
+            panic!("{}: {error}", workload.name);
+        });
+    }
+}
+
 #[test]
 fn the_smallest_workloads_of_growth_pass() {
     let broker = our_broker();

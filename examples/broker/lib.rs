@@ -4,8 +4,8 @@
 //! [`listener`]s and serves until a signal comes. [`doors`] keeps out what is too much, by its
 //! [`connect_rate`] and by the [`memory`] that is left. [`access`] decides who may connect and do what, with
 //! the files that [`password`] and [`acl`] read. [`persistence`] keeps what must survive a restart. [`tls`] and [`websocket`] are what MQTT comes in,
-//! [`sys`] and [`metrics`] what the broker tells about itself, [`log`], [`process`] and [`descriptors`]
-//! what ties it to the system.
+//! [`sys`] and [`metrics`] what the broker tells about itself, [`log`], [`process`], [`workers`] and
+//! [`descriptors`] what ties it to the system.
 
 pub mod access;
 pub mod acl;
@@ -25,6 +25,7 @@ pub mod server;
 pub mod sys;
 pub mod tls;
 pub mod websocket;
+pub mod workers;
 
 /// The code of the README compiles.
 #[cfg(doctest)]

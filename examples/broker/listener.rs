@@ -103,6 +103,21 @@ impl Socket {
     }
 }
 
+impl Stream {
+    /// The same connection, served by the runtime in whose context this is called.
+    ///
+    /// # Errors
+    /// When that runtime cannot watch it.
+    pub fn moved_here(self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream, peer) => {
+                TcpStream::from_std(stream.into_std()?).map(|stream| Self::Tcp(stream, peer))
+            }
+            Self::Unix(stream) => UnixStream::from_std(stream.into_std()?).map(Self::Unix),
+        }
+    }
+}
+
 impl Drop for UnixPath {
     fn drop(&mut self) {
         // It may be gone already.

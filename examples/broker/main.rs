@@ -12,6 +12,7 @@ use mqtt_examples::config::{Address, Config, ConfigError, DEFAULT_PORT};
 use mqtt_examples::log::{Log, NOTICE};
 use mqtt_examples::process::{self, PidFile, UserError};
 use mqtt_examples::server::{Reloader, Server, ServerError};
+use mqtt_examples::workers::Workers;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -35,6 +36,10 @@ struct Arguments {
     /// Listens on this address instead of loopback. Everyone who reaches it may connect.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "config")]
     bind: Option<String>,
+    /// Threads that serve clients. One moves some million messages a second; messages between
+    /// clients of different threads cost more.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    workers: u16,
     /// Logs everything.
     #[arg(short, long)]
     verbose: bool,
@@ -130,8 +135,9 @@ async fn run(config: &Config, arguments: Arguments, log: Log) -> Result<(), Star
     let topic = log.topic();
     tokio::spawn(ignore(save, "USR1: what is persistent is saved already"));
     tokio::spawn(ignore(print, "USR2: there is no tree to print; $SYS has the figures"));
+    let workers = Workers::start(arguments.workers.into())?;
     tokio::spawn(reload(hangup, config.clone(), arguments, server.reloader(), log));
-    server.run(topic, end).await;
+    server.run(workers, topic, end).await;
     info!(target: NOTICE, "ended");
     Ok(())
 }

@@ -4,8 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::TryFutureExt;
-use futures::future::Either;
+use futures::future::{Either, FutureExt, TryFutureExt, ready};
 use mqtt_broker_core::{Broker, Message, MountPoint, PeerInfo, ServeError, serve_connection};
 use mqtt_codec::{QoS, TopicName};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,6 +25,7 @@ use crate::persistence::{Persistence, PersistenceError};
 use crate::sys::Sys;
 use crate::tls::{TlsError, TlsServer};
 use crate::websocket::{self, Answer, Web, WebSocket};
+use crate::workers::Workers;
 
 /// How long connected clients may take to read what is left for them at the end. Mosquitto's users
 /// expect a broker to be gone within 10 seconds.
@@ -177,14 +177,15 @@ impl Server {
 
     /// Serves, and publishes what is logged, until `end` is ready. Then it closes all connections and
     /// waits until what was on its way is written.
-    pub async fn run(self, log: TopicLog, end: impl Future<Output = ()>) {
+    pub async fn run(self, workers: Workers, log: TopicLog, end: impl Future<Output = ()>) {
         let (tell, ending) = watch::channel(false);
         let (open, closed) = mpsc::channel(1);
         let life = Life { ending, _open: open };
-        let doors = Arc::new(self.doors);
+        let (workers, doors) = (Arc::new(workers), Arc::new(self.doors));
         for (socket, rules) in self.sockets {
-            let (broker, doors) = (self.broker.clone(), Arc::clone(&doors));
-            tokio::spawn(accept_loop(broker, doors, socket, rules, life.clone()));
+            let (broker, life) = (self.broker.clone(), life.clone());
+            let (workers, doors) = (Arc::clone(&workers), Arc::clone(&doors));
+            tokio::spawn(accept_loop(broker, workers, doors, socket, rules, life));
         }
         drop(life);
         if let Some(metrics) = self.metrics {
@@ -246,6 +247,7 @@ impl Rules {
 
 async fn accept_loop(
     broker: Broker,
+    workers: Arc<Workers>,
     doors: Arc<Doors>,
     socket: Socket,
     rules: Arc<Rules>,
@@ -264,7 +266,10 @@ async fn accept_loop(
                 }
                 exhausted = false;
                 if let Some(place) = doors.admit(&stream) {
-                    tokio::spawn(connection(&broker, stream, &rules, place, life.clone()));
+                    let serve = |stream| connection(&broker, stream, &rules, place, life.clone());
+                    if let Err(error) = workers.spawn(stream, serve) {
+                        debug!("a connection of {} is closed: {error}", socket.place());
+                    }
                 }
             }
             Err(error) if descriptors::are_exhausted(&error) => {
@@ -281,8 +286,8 @@ async fn accept_loop(
     }
 }
 
-/// The task of a connection. What it keeps for as long as the client is there is small: an `async fn`
-/// would have room for its arguments and for the largest of its states, 600 bytes more.
+/// The task of a connection. Put together from futures, because an `async fn` would have room for its
+/// arguments and a second place for what it awaits: 600 bytes for as long as the client is there.
 fn connection(
     broker: &Broker,
     stream: Stream,
@@ -292,19 +297,19 @@ fn connection(
 ) -> impl Future<Output = ()> + use<> {
     let number = rules.number;
     let place_of_listener = rules.places.clone().map(Semaphore::try_acquire_owned).transpose();
-    let serving = place_of_listener.is_ok().then(|| serve(broker, stream, rules));
-    async move {
-        let _held = (place, place_of_listener, life);
-        match serving {
-            None => debug!("all connections of listener {number} are taken"),
-            Some(serving) => match serving.await {
-                // The hooks have told how the client ended.
-                Ok(()) => {}
-                Err(ServeError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
-                Err(error) => debug!("a connection of listener {number} ended: {error}"),
-            },
+    let Ok(place_of_listener) = place_of_listener else {
+        debug!("all connections of listener {number} are taken");
+        return Either::Right(ready(()));
+    };
+    Either::Left(serve(broker, stream, rules).map(move |result| {
+        match result {
+            // The hooks have told how the client ended.
+            Ok(()) => {}
+            Err(ServeError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Err(error) => debug!("a connection of listener {number} ended: {error}"),
         }
-    }
+        drop((place, place_of_listener, life));
+    }))
 }
 
 /// Serves a connection over whatever its listener speaks.

@@ -74,14 +74,22 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     P: Into<PeerInfo>,
 {
-    // Not an `async fn`, which would keep room for its arguments for as long as the client is there,
-    // and boxed, so that the caller's task stays small: most connections are idle.
+    // Not an `async fn`, which would keep room for its arguments for as long as the client is there:
+    // 150 bytes, and most connections are idle.
     let broker = broker.clone();
-    let driver = broker
-        .connection(peer, Instant::now().into_std())
-        .map(|connection| Box::pin(Driver { connection, io, out: None, login: None, timer: None }));
+    let mut driver = broker.connection(peer, Instant::now().into_std()).map(|connection| Driver {
+        connection,
+        io,
+        out: None,
+        login: None,
+        timer: None,
+    });
     async move {
-        let mut driver = driver?;
+        // Used where it was captured: a variable of its own would be room for a second one.
+        let driver = match &mut driver {
+            Ok(driver) => driver,
+            Err(error) => return Err((*error).into()),
+        };
         let result = std::future::poll_fn(|cx| broker.with_worker(|w| driver.poll(w, cx))).await;
         // Whether the peer takes the rest changes nothing for the broker. Boxed, because the room
         // for it would be part of every connection's future.

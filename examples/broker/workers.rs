@@ -1,0 +1,56 @@
+//! Threads that serve connections.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::runtime::{Builder, Handle};
+
+use crate::listener::Stream;
+
+/// Runtimes of one thread each, that connections are handed to in turn.
+///
+/// One thread serves many thousand clients, and a message between clients of two threads costs a
+/// wake-up across them, 13 µs when the other one sleeps. So one is the default, and more are for a
+/// broker that has a whole core to do.
+pub struct Workers {
+    /// All but the thread that accepts, which serves as well.
+    others: Vec<Handle>,
+    next: AtomicUsize,
+}
+
+impl Workers {
+    /// Starts all but one of `count` threads. They end with the process.
+    ///
+    /// # Errors
+    /// When the system has no more threads or descriptors.
+    pub fn start(count: usize) -> io::Result<Self> {
+        let start = |number| {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let handle = runtime.handle().clone();
+            thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+            Ok(handle)
+        };
+        let others = (1..count).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { others, next: AtomicUsize::new(0) })
+    }
+
+    /// Has one of the threads do what `serve` makes of an accepted connection.
+    ///
+    /// # Errors
+    /// When the connection cannot be moved there; it is closed then.
+    pub fn spawn<F>(&self, stream: Stream, serve: impl FnOnce(Stream) -> F) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
+        let other = turn.checked_sub(1).and_then(|turn| self.others.get(turn));
+        let _inside = other.map(Handle::enter);
+        let stream = if other.is_some() { stream.moved_here()? } else { stream };
+        // Boxed, since a task is rounded up to a multiple of 128 bytes.
+        tokio::spawn(Box::pin(serve(stream)));
+        Ok(())
+    }
+}
