@@ -51,11 +51,14 @@ impl Program {
     /// Reads until a line satisfies `wanted` and returns it.
     pub(crate) fn line_where(&self, mut wanted: impl FnMut(&str) -> bool) -> String {
         let mut seen = Vec::new();
+        let start = Instant::now();
         while let Some(line) = self.next_line() {
             if wanted(&line) {
                 return line;
             }
             seen.push(line);
+            // It may have a lot to say, and never that.
+            assert!(start.elapsed() < 2 * DEADLINE, "{} does not say it: {seen:#?}", self.name);
         }
         panic!("{} ended without the line that was expected: {seen:#?}", self.name)
     }

@@ -130,10 +130,13 @@ fn a_restarted_broker_is_told_again_whether_to_heat() {
     let house = start("house", &room, port, &["--interval", "100ms"]);
     let control = start("control", &room, port, &[]);
     expect(&house, "Message received: {'heating_on': True}");
+    expect(&control, "Sending message: {\"heating_on\": true}");
     broker.end_with("KILL");
     let _broker = restart(port);
     expect(&control, "MQTT connected!");
     expect(&control, "Sending message: {\"heating_on\": true}");
+    expect(&house, "Message received: {'heating_on': True}");
+    // From now on nothing changes: the broker tells it.
     drop(house);
     let house = start("house", &room, port, &["--interval", "100ms"]);
     expect(&house, "Message received: {'heating_on': True}");
