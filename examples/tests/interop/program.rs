@@ -80,10 +80,11 @@ impl Program {
         self.finish().0
     }
 
-    /// Ends the program without giving it a chance to say goodbye (KILL) and waits for it.
-    pub(crate) fn kill_9(self) {
+    /// Ends the program without giving it a chance to say goodbye (KILL) and waits for it. Returns
+    /// what it had said that was not read yet.
+    pub(crate) fn kill_9(self) -> Vec<String> {
         signal(&self.child, "KILL");
-        self.finish();
+        self.finish().1
     }
 }
 

@@ -84,9 +84,19 @@ impl Room {
 
     /// Waits for a complaint.
     pub(crate) fn expect_complaint(&self, program: &str, words: &str) {
-        let text = || std::fs::read_to_string(self.path(program)).unwrap_or_default();
-        let found = eventually(|| text().contains(words).then_some(()));
-        assert!(found.is_some(), "{program} does not say {words:?}, but: {}", text());
+        self.expect_complaints(program, words, 1);
+    }
+
+    /// Waits until a complaint has been made so often.
+    pub(crate) fn expect_complaints(&self, program: &str, words: &str, count: usize) {
+        let found = eventually(|| (self.complaints(program, words) >= count).then_some(()));
+        assert!(found.is_some(), "{program} does not say {words:?} {count} times");
+    }
+
+    /// How often a complaint has been made.
+    pub(crate) fn complaints(&self, program: &str, words: &str) -> usize {
+        let text = std::fs::read_to_string(self.path(program)).unwrap_or_default();
+        text.matches(words).count()
     }
 }
 
