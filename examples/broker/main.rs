@@ -45,6 +45,10 @@ struct Arguments {
     verbose: bool,
 }
 
+/// Threads for what blocks: two logins that are hashed at a time, and pieces of files for pages. Without
+/// a bound of ours each request for a file could start one.
+const BLOCKING_THREADS: usize = 8;
+
 /// What Mosquitto ends with when its configuration is wrong.
 const CONFIG_ERROR: u8 = 3;
 
@@ -66,7 +70,10 @@ fn main() -> ExitCode {
     };
     tracing::subscriber::set_global_default(log.clone()).expect("there is no other log");
     // One thread serves many thousand clients: a wake-up across threads costs more than a message.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build();
     let result = runtime
         .map_err(StartError::from)
         .and_then(|runtime| runtime.block_on(run(&config, arguments, log)));

@@ -1,36 +1,63 @@
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-/// The largest file that is served. Pages and their pictures, no films: a file is read as a whole.
-const MAX_FILE: u64 = 16 << 20;
+/// Bytes of a file that a connection has in memory: they stay there for as long as nobody takes them.
+const CHUNK: usize = 16 << 10;
 
-/// Serves the file of a path, or says that there is none.
+/// Serves the file of a path, or says that there is none. Between two chunks it is not even open, so
+/// that slow readers cost no descriptors.
 pub(super) async fn serve<T: AsyncWrite + Unpin>(
     stream: &mut T,
     folder: Option<&Path>,
     path: &str,
     head: bool,
 ) -> io::Result<()> {
-    let file = folder.and_then(|folder| locate(folder, path));
-    let Some(file) = file else { return refuse(stream, "404 Not Found").await };
-    let read = tokio::task::spawn_blocking({
-        let file = file.clone();
-        move || std::fs::read(file)
-    });
-    let Ok(Ok(content)) = read.await else { return refuse(stream, "404 Not Found").await };
+    let Some(folder) = folder.map(Path::to_owned) else {
+        return refuse(stream, "404 Not Found").await;
+    };
+    let path = path.to_owned();
+    let found = blocking(move || Ok(locate(&folder, &path))).await?;
+    let Some((file, length)) = found else { return refuse(stream, "404 Not Found").await };
     let answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: {}\r\nContent-Length: {}\r\n\
+        "HTTP/1.1 200 OK\r\nContent-Type: {}\r\nContent-Length: {length}\r\n\
          X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
         content_type(&file),
-        content.len()
     );
     stream.write_all(answer.as_bytes()).await?;
-    if !head {
-        stream.write_all(&content).await?;
+    let mut rest = if head { 0 } else { length };
+    while rest > 0 {
+        let chunk = blocking({
+            let file = file.clone();
+            move || read_at(&file, length - rest, rest)
+        });
+        let chunk = chunk.await?;
+        if chunk.is_empty() {
+            // It has become shorter. The reader sees that something is missing.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        stream.write_all(&chunk).await?;
+        rest -= chunk.len() as u64;
     }
     stream.shutdown().await
+}
+
+/// Away from the thread that serves clients.
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> io::Result<R> + Send + 'static,
+) -> io::Result<R> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn read_at(file: &Path, offset: u64, most: u64) -> io::Result<Vec<u8>> {
+    let most = usize::try_from(most).map_or(CHUNK, |most| most.min(CHUNK));
+    let mut chunk = vec![0; most];
+    let length = File::open(file)?.read_at(&mut chunk, offset)?;
+    chunk.truncate(length);
+    Ok(chunk)
 }
 
 /// Answers with a status line and nothing else.
@@ -40,9 +67,9 @@ pub(super) async fn refuse<T: AsyncWrite + Unpin>(stream: &mut T, status: &str) 
     stream.shutdown().await
 }
 
-/// The file of a request's path. Only plain names lead to one: no `..`, and nothing outside of the
+/// The file of a request's path, and its length. Only plain names lead to one: no `..`, and nothing outside of the
 /// folder by a link either.
-fn locate(folder: &Path, path: &str) -> Option<PathBuf> {
+fn locate(folder: &Path, path: &str) -> Option<(PathBuf, u64)> {
     let path = path.split(['?', '#']).next()?;
     let path = decode(path)?;
     let mut file = folder.canonicalize().ok()?;
@@ -55,9 +82,8 @@ fn locate(folder: &Path, path: &str) -> Option<PathBuf> {
     }
     let file = file.canonicalize().ok()?;
     let file = if file.is_dir() { file.join("index.html").canonicalize().ok()? } else { file };
-    let small =
-        file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MAX_FILE);
-    (file.starts_with(&root) && small).then_some(file)
+    let metadata = file.metadata().ok()?;
+    (file.starts_with(&root) && metadata.is_file()).then(|| (file, metadata.len()))
 }
 
 /// Takes `%20` and the like out of a path.

@@ -127,3 +127,32 @@ fn http_dir_serves_files_beside_websockets() {
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     let _ = std::fs::remove_dir_all(folder);
 }
+
+// Who asks for much and takes nothing costs neither memory nor descriptors.
+#[test]
+fn slow_readers_of_files_hold_up_nobody() {
+    if is_mosquitto() {
+        return;
+    }
+    const LENGTH: usize = 20_000_000;
+    let folder = scratch().join(format!("film-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder can be made");
+    let film: Vec<u8> = (0..LENGTH).map(|at| (at / 1000 % 251) as u8).collect();
+    std::fs::write(folder.join("film"), &film).expect("it can be written");
+    let broker = BrokerProcess::start_with_config(&format!(
+        "protocol websockets\nallow_anonymous true\nhttp_dir {}",
+        folder.display()
+    ));
+    let request = "GET /film HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let before = broker.memory();
+    let slow: Vec<_> = (0..100).map(|_| ask(&broker, request)).collect();
+    assert!(slow.iter().all(|(_, head)| head.starts_with("HTTP/1.1 200 ")));
+    let (mut stream, head) = ask(&broker, request);
+    assert!(head.contains(&format!("Content-Length: {LENGTH}\r\n")), "{head}");
+    let mut body = Vec::new();
+    stream.read_to_end(&mut body).expect("it is sent in full");
+    assert!(body == film, "{} bytes came", body.len());
+    let grown = broker.memory().saturating_sub(before);
+    assert!(grown < 16 << 20, "memory grew by {grown} bytes");
+    let _ = std::fs::remove_dir_all(folder);
+}
