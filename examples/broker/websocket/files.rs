@@ -83,7 +83,7 @@ fn locate(folder: &Path, path: &str) -> Option<(PathBuf, u64)> {
     let file = file.canonicalize().ok()?;
     let file = if file.is_dir() { file.join("index.html").canonicalize().ok()? } else { file };
     let metadata = file.metadata().ok()?;
-    (file.starts_with(&root) && metadata.is_file()).then(|| (file, metadata.len()))
+    (file.starts_with(&root) && metadata.is_file()).then_some((file, metadata.len()))
 }
 
 /// Takes `%20` and the like out of a path.
