@@ -9,16 +9,16 @@ use mqtt_codec::{QoS, TopicFilter, TopicFilterBuf, TopicName, TopicNameBuf};
 
 use crate::hooks::{Client, DropReason, Hooks, Interests, PeerInfo, Permission};
 use crate::journal::{
-    Journal, Log, MessageId, Record, Recovered, RecoveredSession, RecoveredSubscription,
-    Transaction, Wait,
+    Journal, Log, MessageId, Record, Recorder, Recovered, RecoveredSession, RecoveredSubscription,
+    Transaction, Unrecorded, Wait,
 };
 use crate::local::LocalSubscription;
 use crate::publication::Publication;
 use crate::retained::{Full, Retained};
 use crate::router::{Group, Member, Route, Router};
 use crate::session::{
-    Displaced, Ended, Link, Outcome, Queued, Registry, Replay, Session, State, Subscription, Terms,
-    Will,
+    Displaced, Ended, Link, Outcome, Queued, Received, Registry, Replay, Session, State,
+    Subscription, Terms, Will,
 };
 use crate::stats::{Counters, Tally};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
@@ -308,7 +308,7 @@ impl Shared {
         &self,
         publication: &Publication<'_>,
         worker: &mut Worker,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
     ) -> Published {
         let mut published = Published::default();
         let publish = publication.publish();
@@ -346,7 +346,14 @@ impl Shared {
     }
 
     /// Tells the hooks what became of a routed message. No lock is held.
+    #[inline]
     pub(crate) fn report(&self, publication: &Publication<'_>, worker: &mut Worker) {
+        if !worker.reports.is_empty() {
+            self.report_all(publication, worker);
+        }
+    }
+
+    fn report_all(&self, publication: &Publication<'_>, worker: &mut Worker) {
         // A hook may panic, and what is left is not the next message's.
         for Report { receiver, dropped } in std::mem::take(&mut worker.reports) {
             let receiver = receiver.as_ref().map(|receiver| receiver.client_id());
@@ -426,7 +433,7 @@ impl Shared {
         session: &Arc<Session>,
         qos: QoS,
         worker: &mut Worker,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
         published: &mut Published,
     ) {
         match self.offer(publication, session, qos, None, worker, tx) {
@@ -451,7 +458,7 @@ impl Shared {
         publication: &Publication<'_>,
         group: &Arc<Group>,
         worker: &mut Worker,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
         published: &mut Published,
     ) {
         let turn = group.turn();
@@ -482,7 +489,7 @@ impl Shared {
         qos: QoS,
         group: Option<&Arc<Group>>,
         worker: &mut Worker,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
     ) -> Outcome {
         if !self.may_receive(session, publication.publish().topic, false) {
             return Outcome::Dropped(DropReason::NotAuthorized);
@@ -521,14 +528,31 @@ impl Shared {
         owner.is_none_or(|owner| self.hooks.authorize_delivery(&owner, topic, retained))
     }
 
-    /// Routes a client's message, if it may publish it [MQTT-3.3.5-2]. `also` is part of the same
-    /// transaction. Gives back what an acknowledgement has to wait for.
+    /// Routes a client's message, if it may publish it [MQTT-3.3.5-2], and remembers the id of one of
+    /// QoS 2. Gives back what an acknowledgement has to wait for.
     pub(crate) fn publish_from(
         &self,
         client: &Client,
         publication: &Publication<'_>,
+        received: Option<Received<'_>>,
         worker: &mut Worker,
-        also: impl FnOnce(&mut Transaction<'_>),
+    ) -> Result<u64, ConnectionError> {
+        match &self.log {
+            None => self.publish_recorded(client, publication, received, worker, Unrecorded),
+            Some(log) => {
+                let tx = Transaction::new(Some(log));
+                self.publish_recorded(client, publication, received, worker, tx)
+            }
+        }
+    }
+
+    fn publish_recorded(
+        &self,
+        client: &Client,
+        publication: &Publication<'_>,
+        received: Option<Received<'_>>,
+        worker: &mut Worker,
+        mut tx: impl Recorder,
     ) -> Result<u64, ConnectionError> {
         let publish = publication.publish();
         // What the broker says of itself is nobody else's to say.
@@ -536,7 +560,6 @@ impl Shared {
             true => Permission::Deny,
             false => self.hooks.authorize_publish(client, publish),
         };
-        let mut tx = self.transaction();
         let replaced;
         let routed = match &permission {
             Permission::Allow => Some(publication),
@@ -546,17 +569,16 @@ impl Shared {
             }
             Permission::Deny | Permission::Disconnect => None,
         };
-        let published = routed.map(|routed| self.route(routed, worker, &mut tx));
-        if permission == Permission::Disconnect {
-            drop_message(None, DropReason::NotAuthorized, worker);
-            drop(tx);
-            self.report(publication, worker);
-            return Err(ConnectionError::NotAuthorized);
+        let published = match routed {
+            Some(routed) => Some(self.route(routed, worker, &mut tx)),
+            None => {
+                drop_message(None, DropReason::NotAuthorized, worker);
+                None
+            }
+        };
+        if let Some(received) = received {
+            received.note(&mut tx);
         }
-        if published.is_none() {
-            drop_message(None, DropReason::NotAuthorized, worker);
-        }
-        also(&mut tx);
         let after = tx.after();
         drop(tx);
         self.report(routed.unwrap_or(publication), worker);
@@ -565,7 +587,10 @@ impl Shared {
         {
             self.hooks.published(client, publish, published);
         }
-        Ok(after)
+        match permission {
+            Permission::Disconnect => Err(ConnectionError::NotAuthorized),
+            _ => Ok(after),
+        }
     }
 
     /// Does what the end of absent clients' sessions left to do.
@@ -617,14 +642,14 @@ impl Shared {
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 let publication = Publication::from(&will.message);
                 // There is no connection that a refusal could end, and nobody to answer.
-                let _ = self.publish_from(&will.client, &publication, worker, |_| {});
+                let _ = self.publish_from(&will.client, &publication, None, worker);
                 worker.congested.clear();
             }));
         }
     }
 
     /// The client of a session is gone: messages of its groups go to other members that are there.
-    fn take_shared_from(&self, session: &Arc<Session>, tx: &mut Transaction<'_>) -> Vec<Queued> {
+    fn take_shared_from(&self, session: &Arc<Session>, tx: &mut impl Recorder) -> Vec<Queued> {
         let groups = session.lock().groups();
         let is_ready =
             |member: &Member| !member.is(session) && member.session.lock().is_ready(&self.config);
@@ -648,7 +673,7 @@ impl Shared {
         &self,
         shared: Vec<Queued>,
         worker: &mut Worker,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
     ) -> Vec<(Message, Vec<Report>)> {
         let mut reports = Vec::new();
         for Queued { message, group, .. } in shared {

@@ -15,7 +15,7 @@ use mqtt_codec::{ConnAck, Frame, Packet, decode, frame};
 
 use crate::broker::Shared;
 use crate::hooks::{Admission, Client, Login, PeerInfo};
-use crate::journal::Wait;
+use crate::journal::{Recorder, Wait};
 use crate::publication::{Batch, Part};
 use crate::send_buffer::SendBuffer;
 use crate::session::{Link, Session, State};
@@ -586,11 +586,9 @@ impl Drop for Connection {
 }
 
 impl Open {
-    /// The session, if it is still this connection's. Another thread may have taken it over since
-    /// the last packet, and must not see our acknowledgements in it.
+    /// The session, if it is still this connection's.
     fn lock(&self) -> Option<MutexGuard<'_, State>> {
-        let state = self.session.lock();
-        (state.epoch == self.epoch && !state.is_ended()).then_some(state)
+        self.session.lock_for(self.epoch)
     }
 
     /// Why the connection has to end, if it has to.

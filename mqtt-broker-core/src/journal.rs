@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 pub use batch::{Batch, InFlight, MessageId, Progress, Receiver, Record, SessionId};
 pub use recovered::{Recovered, RecoveredMessage, RecoveredSession, RecoveredSubscription};
-pub(crate) use transaction::Transaction;
+pub(crate) use transaction::{Recorder, Transaction, Unrecorded};
 
 /// Bytes of topics and payloads that wait to be durable before publishers that wait for their
 /// acknowledgements are not read any more. Many commits' worth, and little beside the queues.

@@ -2,6 +2,7 @@ use std::task::{Context, Poll};
 
 use mqtt_codec::{QoS, TopicFilter};
 
+use crate::journal::Recorder;
 use crate::router::Sharing;
 use crate::session::{Displaced, Replay, Session, Subscription};
 use crate::sync::Arc;

@@ -14,7 +14,7 @@ use mqtt_codec::{
 
 use crate::config::Config;
 use crate::hooks::DropReason;
-use crate::journal::{InFlight, MessageId, Progress, Record, RecoveredMessage, Transaction};
+use crate::journal::{InFlight, MessageId, Progress, Record, Recorder, RecoveredMessage};
 use crate::publication::Publication;
 use crate::qos::{AckedQoS, Receiver, Sender, Unfinished, WrongAck};
 use crate::router::{Group, ReceiverId};
@@ -171,6 +171,27 @@ pub(crate) enum Outcome {
     Dropped(DropReason),
 }
 
+/// A QoS 2 message that has come to a session from the connection of `epoch`.
+pub(crate) struct Received<'a> {
+    pub(crate) session: &'a Arc<Session>,
+    pub(crate) epoch: u64,
+    pub(crate) id: PacketId,
+}
+
+impl Received<'_> {
+    /// Remembers its id, in the transaction that hands it to its receivers.
+    pub(crate) fn note(self, tx: &mut impl Recorder) {
+        if self.session.is_kept() {
+            tx.open();
+        }
+        let Some(mut state) = self.session.lock_for(self.epoch) else { return };
+        // It was looked up before, and ids of this connection come to nobody else.
+        let _ = state.receiver.handle_publish(self.id);
+        state.has_progressed = true;
+        tx.touch(self.session, &mut state);
+    }
+}
+
 impl Queued {
     /// Whether it belongs to this group, or to any.
     fn is_of(&self, group: Option<&Group>) -> bool {
@@ -220,6 +241,13 @@ impl Session {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// The same for a connection, if the session is still its own: another thread may have taken it
+    /// over since the last packet.
+    pub(crate) fn lock_for(&self, epoch: u64) -> Option<MutexGuard<'_, State>> {
+        let state = self.lock();
+        (state.epoch == epoch && !state.is_ended()).then_some(state)
     }
 
     fn info(&self) -> SessionInfo {
@@ -277,7 +305,7 @@ impl State {
         terms: Terms<'_>,
         config: &Config,
         worker: &mut Worker,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
     ) -> Outcome {
         if self.is_elsewhere(publication.publish().topic) {
             return Outcome::NotMeant;
@@ -311,7 +339,7 @@ impl State {
         queued: Queued,
         config: &Config,
         worker: &mut Worker,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
     ) -> Outcome {
         if self.link == Link::Ended {
             return Outcome::NotMeant;
@@ -341,7 +369,7 @@ impl State {
     }
 
     /// Sends what the window and the outbox have room for.
-    pub(crate) fn pump(&mut self, config: &Config, worker: &mut Worker, tx: &mut Transaction<'_>) {
+    pub(crate) fn pump(&mut self, config: &Config, worker: &mut Worker, tx: &mut impl Recorder) {
         while let Some(next) = self.queue.front()
             && self.may_send(&next.message, config)
             && let Some(queued) = self.queue.pop()
@@ -364,7 +392,7 @@ impl State {
             && (bytes == 0 || bytes.saturating_add(message.size()) <= config.max_inflight_bytes)
     }
 
-    fn send(&mut self, queued: Queued, worker: &mut Worker, tx: &mut Transaction<'_>) {
+    fn send(&mut self, queued: Queued, worker: &mut Worker, tx: &mut impl Recorder) {
         let message = &queued.message;
         if self.is_elsewhere(message.topic()) {
             // It was queued when the client was with another mount point.
@@ -436,7 +464,7 @@ impl State {
         after: u64,
         config: &Config,
         worker: &mut Worker,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
     ) {
         self.link = Link::Connected;
         self.has_progressed = true;
@@ -479,7 +507,7 @@ impl State {
         &mut self,
         config: &Config,
         worker: &mut Worker,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
     ) -> Option<(Box<SendBuffer>, u64)> {
         if self.outbox.is_none() {
             // Messages that were read from the store may be there.
@@ -604,7 +632,7 @@ impl State {
         &mut self,
         session: &Arc<Session>,
         wakes: &mut Vec<Waker>,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
     ) -> Ended {
         self.detach(Link::Ended, wakes);
         if session.is_kept() {

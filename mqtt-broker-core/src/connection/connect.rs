@@ -4,6 +4,7 @@ use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, TopicNameBuf}
 
 use super::{Connection, Event, Open, Stage};
 use crate::hooks::{Admission, Authentication, Client, Login, PeerInfo};
+use crate::journal::Recorder;
 use crate::session::Will;
 use crate::sync::Arc;
 use crate::{Closed, ConnectionError, Message, Worker};

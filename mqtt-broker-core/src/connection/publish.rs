@@ -1,13 +1,14 @@
 use std::time::Instant;
 
-use mqtt_codec::{Delivery, Packet, PacketId, PacketType, Publish};
+use mqtt_codec::{Delivery, Packet, PacketType, Publish};
 
 use super::acks::Acks;
 use super::{Held, Open, Replies, after};
 use crate::broker::Shared;
-use crate::journal::Transaction;
+use crate::journal::Recorder;
 use crate::publication::{Part, Publication};
 use crate::qos::Seen;
+use crate::session::Received;
 use crate::sync::Arc;
 use crate::{ConnectionError, Worker};
 
@@ -40,10 +41,10 @@ impl Open {
         let publication = Publication::new(publish, part);
         match publish.delivery {
             Delivery::AtMostOnce => {
-                shared.publish_from(&self.client, &publication, worker, |_| {})?;
+                shared.publish_from(&self.client, &publication, None, worker)?;
             }
             Delivery::AtLeastOnce { id, .. } => {
-                let after = shared.publish_from(&self.client, &publication, worker, |_| {})?;
+                let after = shared.publish_from(&self.client, &publication, None, worker)?;
                 replies.push(&Packet::PubAck(id), after, worker);
             }
             Delivery::ExactlyOnce { id, .. } => {
@@ -52,8 +53,8 @@ impl Open {
                 drop(state);
                 let after = match seen {
                     Seen::First => {
-                        let receive = |tx: &mut Transaction<'_>| self.receive(tx, id);
-                        shared.publish_from(&self.client, &publication, worker, receive)?
+                        let received = Received { session: &self.session, epoch: self.epoch, id };
+                        shared.publish_from(&self.client, &publication, Some(received), worker)?
                     }
                     // What its first coming has changed may not be durable yet.
                     Seen::Again => shared.last_change(&self.session),
@@ -63,18 +64,6 @@ impl Open {
         }
         self.hold(shared, worker, now);
         Ok(())
-    }
-
-    /// Remembers the id of a QoS 2 message, in the transaction that hands it to its receivers.
-    fn receive(&self, tx: &mut Transaction<'_>, id: PacketId) {
-        if self.session.is_kept() {
-            tx.open();
-        }
-        let Some(mut state) = self.lock() else { return };
-        // It was looked up before, and ids of this connection come to nobody else.
-        let _ = state.receiver.handle_publish(id);
-        state.has_progressed = true;
-        tx.touch(&self.session, &mut state);
     }
 
     /// PUBREL: the ids of QoS 2 messages are free.

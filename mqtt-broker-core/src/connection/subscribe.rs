@@ -5,7 +5,7 @@ use mqtt_codec::{
 use super::Open;
 use crate::Worker;
 use crate::broker::Shared;
-use crate::journal::Record;
+use crate::journal::{Record, Recorder};
 use crate::router::Sharing;
 use crate::session::{Replay, Subscription};
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use foldhash::fast::FixedState;
 
 use super::{Link, Queued, Session, State, Subscription, Will};
-use crate::journal::{SessionId, Transaction};
+use crate::journal::{Recorder, SessionId};
 use crate::router::ReceiverId;
 use crate::sync::{Arc, Mutex};
 use crate::{Closed, Config, SessionInfo, Stats};
@@ -78,7 +78,7 @@ impl Registry {
         clean: bool,
         config: &Config,
         now: Instant,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
     ) -> Result<Opened, TooManySessions> {
         let mut sessions = self.sessions.lock();
         let mut displaced = Displaced::default();
@@ -130,7 +130,7 @@ impl Registry {
         session: &Arc<Session>,
         epoch: u64,
         now: Instant,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
     ) -> Option<Displaced> {
         let mut sessions = self.sessions.lock();
         let mut state = session.lock();
@@ -159,7 +159,7 @@ impl Registry {
         &self,
         config: &Config,
         now: Instant,
-        tx: &mut Transaction<'_>,
+        tx: &mut impl Recorder,
     ) -> (Vec<Displaced>, Option<Instant>) {
         let Some(expiry) = config.session_expiry else { return (Vec::new(), None) };
         let mut sessions = self.sessions.lock();
@@ -183,7 +183,7 @@ impl Registry {
     }
 
     /// Ends the session of an absent client. `None` when there is none.
-    pub(crate) fn delete(&self, client_id: &str, tx: &mut Transaction<'_>) -> Option<Displaced> {
+    pub(crate) fn delete(&self, client_id: &str, tx: &mut impl Recorder) -> Option<Displaced> {
         let mut sessions = self.sessions.lock();
         let ByClientId(session) = sessions.by_client_id.get(client_id)?;
         let session = Arc::clone(session);
