@@ -13,12 +13,10 @@ use crate::Meter;
 /// How long a broker may take to listen.
 const START: Duration = Duration::from_secs(20);
 
-/// The configuration of every broker that reads Mosquitto's format, ours among them: nothing on disk,
-/// and no limit of queues or windows, so that nobody is measured by a setting. Brokers that write
+/// The configuration of every broker that reads Mosquitto's format, ours among them: no limit of queues or windows, so that nobody is measured by a setting. Brokers that write
 /// `$SYS` go on doing so.
 const CONFIG: &str = "\
 allow_anonymous true
-persistence false
 log_type error
 max_inflight_messages 0
 max_queued_messages 0
@@ -110,10 +108,16 @@ impl BrokerCommand {
 
     /// Starts it on a port of its own and waits until it answers.
     pub fn start(&self) -> Result<Running, BrokerError> {
+        self.start_with("persistence false\n")
+    }
+
+    /// The same with more lines in the configuration file.
+    pub(crate) fn start_with(&self, lines: &str) -> Result<Running, BrokerError> {
         let failed = |error| BrokerError::Start { name: self.name.clone(), error };
         let port = free_port().map_err(failed)?;
         let files = Files::new(port);
-        fs::write(&files.config, format!("listener {port} 127.0.0.1\n{CONFIG}")).map_err(failed)?;
+        fs::write(&files.config, format!("listener {port} 127.0.0.1\n{CONFIG}{lines}"))
+            .map_err(failed)?;
         let output = File::create(&files.output).map_err(failed)?;
         let command = self
             .command

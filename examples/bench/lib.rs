@@ -6,6 +6,7 @@
 
 mod broker;
 mod chart;
+mod durable;
 mod filters;
 mod flow;
 mod idle;
@@ -19,6 +20,7 @@ mod workload;
 
 pub use broker::{BrokerCommand, BrokerError, Running};
 pub use chart::chart;
+pub use durable::{Keeping, durable_table, restart_table};
 pub use flow::{Flow, Load, Shape};
 pub use meter::{Meter, raise_open_files};
 pub use report::Report;

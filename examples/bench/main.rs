@@ -8,7 +8,10 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Parser;
-use mqtt_bench::{BrokerCommand, Effort, Metric, Report, Workload, chart, growth, table};
+use mqtt_bench::{
+    BrokerCommand, Effort, Keeping, Metric, Report, Workload, chart, durable_table, growth,
+    restart_table, table,
+};
 
 /// Measures what messages cost MQTT brokers: CPU time, memory, latency.
 ///
@@ -36,6 +39,10 @@ struct Arguments {
     /// Measures how the cost of a message grows with connections and filters, instead of the table.
     #[arg(long)]
     growth: bool,
+    /// Measures what it costs to have messages on the disk before they are acknowledged, and a start
+    /// with a million of them, instead of the table.
+    #[arg(long)]
+    durable: bool,
     /// Prints the names of the workloads and ends.
     #[arg(long)]
     list: bool,
@@ -80,6 +87,10 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     }
     mqtt_bench::raise_open_files();
     let brokers = arguments.brokers()?;
+    if arguments.durable {
+        arguments.measure_durability(&brokers)?;
+        return Ok(true);
+    }
     let names = brokers.iter().map(|broker| broker.name.clone()).collect();
     let mut report = Report::new(names);
     let machine = machine();
@@ -106,6 +117,24 @@ impl Arguments {
         }
         brokers.extend(self.brokers.iter().cloned());
         Ok(brokers)
+    }
+
+    fn measure_durability(&self, brokers: &[BrokerCommand]) -> Result<(), Box<dyn Error>> {
+        let ways: Vec<_> = brokers
+            .iter()
+            .enumerate()
+            // How the first one does without a disk is what the others are compared with.
+            .flat_map(|(n, broker)| {
+                Keeping::both(broker).into_iter().take(if n == 0 { 2 } else { 1 })
+            })
+            .collect();
+        println!("{}\n", machine());
+        let time = Duration::from_secs_f64(self.seconds);
+        println!("{}", durable_table(&ways, time)?);
+        if let Some(ours) = brokers.first() {
+            println!("{}", restart_table(ours, 1_000_000 / self.divide)?);
+        }
+        Ok(())
     }
 
     /// Round after round, and in each workload one broker after the other, so that what else the

@@ -30,6 +30,14 @@ impl Meter {
         Ok(clock.now()?.into())
     }
 
+    /// Bytes that the process has had written to disks.
+    pub fn written(&self) -> io::Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/io", self.process))?;
+        let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        let bytes = bytes.and_then(|bytes| bytes.trim().parse().ok());
+        bytes.ok_or_else(|| io::Error::other("no `write_bytes` in io"))
+    }
+
     /// Resident memory in bytes. From `smaps_rollup`, which counts pages when it is asked; `statm` may
     /// trail by some hundred pages.
     pub fn memory(&self) -> io::Result<u64> {

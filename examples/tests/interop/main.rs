@@ -16,6 +16,7 @@ mod config_files;
 mod course;
 mod delivery;
 mod foreign;
+mod full_disk;
 mod malformed;
 mod mosquitto;
 mod mosquitto_clients;

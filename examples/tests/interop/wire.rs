@@ -93,6 +93,14 @@ impl Wire {
         Some(Packet { first, body })
     }
 
+    /// The next packet, or `None` when none begins within `patience`.
+    pub(crate) fn packet_within(&mut self, patience: Duration) -> Option<Packet> {
+        self.stream.set_read_timeout(Some(patience)).expect("a timeout can be set");
+        let begins = self.stream.peek(&mut [0]).is_ok();
+        self.stream.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
+        if begins { self.packet() } else { None }
+    }
+
     /// Expects the broker to close this connection; returns the packets that came before.
     pub(crate) fn expect_end(&mut self) -> Vec<Packet> {
         std::iter::from_fn(|| self.packet()).collect()
