@@ -292,7 +292,8 @@ impl Client {
 
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
-        let state = self.shared().lock();
+        let mut state = self.shared().lock();
+        state.collect_handed();
         let (queued, queued_bytes) = state.machine.queued();
         Stats {
             counters: state.machine.counters,

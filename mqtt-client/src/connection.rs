@@ -212,6 +212,7 @@ impl Driver {
         self.out.clear();
         let result = std::future::poll_fn(|cx| self.poll(&mut *transport, cx)).await;
         let was_connected = self.shared.with(|state| {
+            state.collect_handed();
             let was_connected = state.machine.is_restored();
             let is_closed = matches!(result, Err(ConnectionError::ClosedByBroker));
             let is_takeover = is_closed && state.machine.is_connected();
@@ -239,6 +240,7 @@ impl Driver {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ConnectionError>> {
         let now = Instant::now();
+        self.shared.set_waiting(false);
         // Nothing can be accepted or sent any more that has to be stored first.
         self.stopped()?;
         let is_late = match self.stop(now) {
@@ -249,6 +251,10 @@ impl Driver {
         let has_more = self.read(io, cx, now)?;
         self.write(io, cx, now)?;
         let due = self.shared.with(|state| {
+            // In this order: a stream that does not see that the task waits has counted before, and
+            // is seen here.
+            self.shared.set_waiting(true);
+            state.collect_handed();
             state.machine.handle_timeout(now.into_std())?;
             let closing = state.machine.is_closing() && self.out.is_empty();
             let more = state.machine.wants_transmit() && self.out.is_empty();
@@ -352,6 +358,7 @@ impl Driver {
                     state.machine.handle_written(written, now.into_std());
                 }
                 if self.out.is_empty() {
+                    state.collect_handed();
                     state.machine.poll_transmit(&mut self.out, now.into_std());
                     state.submit_changes();
                     self.gate = state.store.as_ref().map_or(0, |store| store.submitted);

@@ -4,6 +4,7 @@ mod inbox;
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -11,10 +12,10 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use tokio::sync::{Notify, watch};
 
-pub(crate) use self::inbox::{Inbox, InboxLimit};
+pub(crate) use self::inbox::{Handed, Inbox, InboxLimit};
 
 use crate::error::SubscribeError;
-use crate::machine::{Config, Event, Machine};
+use crate::machine::{Config, Event, Machine, StreamId};
 use crate::receipt::Slot;
 use crate::status::{Leftover, Status};
 use crate::store::Writer;
@@ -27,12 +28,16 @@ pub(crate) struct Shared {
     /// Somebody who waits for room in the queue may try again.
     pub(crate) room: Notify,
     pub(crate) status: watch::Sender<Status>,
+    /// The task waits, and does not look at what the streams have handed out.
+    is_waiting: AtomicBool,
 }
 
 pub(crate) struct State {
     pub(crate) machine: Machine,
     pub(crate) receipts: Slab<Slot>,
     pub(crate) inboxes: Slab<Inbox>,
+    /// The streams that have a batch of messages.
+    lending: Vec<StreamId>,
     /// The task, while it waits for something to do.
     pub(crate) driver: Option<Waker>,
     /// To be woken when the lock is released.
@@ -67,6 +72,7 @@ impl Shared {
             machine: Machine::new(config, now),
             receipts: Slab::new(),
             inboxes: Slab::new(),
+            lending: Vec::new(),
             driver: None,
             wakers: Vec::new(),
             unsubscribing: Vec::new(),
@@ -80,7 +86,8 @@ impl Shared {
             inbox_limit: InboxLimit { messages: 64 << 10, bytes: 4 << 20 },
         };
         let status = watch::Sender::new(Status::Connecting { attempt: 1 });
-        Self { state: Mutex::new(state), room: Notify::new(), status }
+        let is_waiting = AtomicBool::new(false);
+        Self { state: Mutex::new(state), room: Notify::new(), status, is_waiting }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -94,6 +101,20 @@ impl Shared {
         let result = step(&mut state);
         self.release(state);
         result
+    }
+
+    /// The task is about to wait, or has begun to work.
+    pub(crate) fn set_waiting(&self, is_waiting: bool) {
+        self.is_waiting.store(is_waiting, Ordering::SeqCst);
+    }
+
+    /// A stream has handed out a message that is to be acknowledged. The task looks at that itself,
+    /// unless it waits: then it is woken, once for all that are handed out until it runs.
+    pub(crate) fn note_handed(&self) {
+        if self.is_waiting.load(Ordering::SeqCst) && self.is_waiting.swap(false, Ordering::SeqCst) {
+            let driver = self.lock().driver.take();
+            driver.into_iter().for_each(Waker::wake);
+        }
     }
 
     /// Tells the state of the connection to whoever watches it.

@@ -10,7 +10,7 @@ use mqtt_codec::{PublishBuf, QoS, TopicFilterBuf};
 use crate::error::SubscribeError;
 use crate::machine::StreamId;
 use crate::message::Message;
-use crate::shared::{AckHandle, Handle};
+use crate::shared::{AckHandle, Handed, Handle};
 
 /// When a message of QoS 1 or 2 is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,16 +40,16 @@ pub struct Subscription {
     mode: AckMode,
     /// Whether the broker is told when this is dropped.
     tell: bool,
-    /// Messages that were taken from the client many at a time, to spare its lock.
-    taken: VecDeque<PublishBuf>,
+    /// Messages that were taken from the client many at a time, to spare its lock, each with the
+    /// number to acknowledge it by.
+    batch: VecDeque<(PublishBuf, Option<u64>)>,
+    handed: Handed,
 }
-
-/// Messages taken at a time.
-const BATCH: usize = 64;
 
 impl Subscription {
     pub(crate) fn new(handle: Arc<Handle>, stream: StreamId, mode: AckMode, tell: bool) -> Self {
-        Self { handle, stream, mode, tell, taken: VecDeque::new() }
+        let handed = handle.shared.lock().inboxes[stream].handed.clone();
+        Self { handle, stream, mode, tell, batch: VecDeque::new(), handed }
     }
 
     /// The next message, or `None` when the broker refused the filter or the client is closed.
@@ -61,27 +61,22 @@ impl Subscription {
 
     /// The next message, if one is there.
     pub fn try_recv(&mut self) -> Option<Message> {
-        if let Some(message) = self.taken.pop_front() {
-            return Some(Message::new(message, None));
+        let Self { handle, stream, mode, batch, handed, .. } = self;
+        if batch.is_empty() {
+            let tracked = *mode != AckMode::Manual;
+            handle.shared.with(|state| state.lend(*stream, tracked, batch));
         }
-        let Self { handle, stream, mode, taken, .. } = self;
-        handle.shared.with(|state| {
-            let unread = state.take_message(*stream)?;
-            let ack = match (mode, unread.number) {
-                (_, None) => {
-                    state.take_loose(*stream, BATCH, taken);
-                    None
-                }
-                (AckMode::Manual, Some(number)) => {
-                    Some(AckHandle::new(handle.shared.clone(), number))
-                }
-                (_, Some(number)) => {
-                    state.machine.acknowledge(number);
-                    None
-                }
-            };
-            Some(Message::new(unread.message, ack))
-        })
+        let (message, number) = batch.pop_front()?;
+        let ack = match (mode, number) {
+            (AckMode::Manual, Some(number)) => Some(AckHandle::new(handle.shared.clone(), number)),
+            (_, Some(number)) => {
+                handed.advance(number);
+                handle.shared.note_handed();
+                None
+            }
+            (_, None) => None,
+        };
+        Some(Message::new(message, ack))
     }
 
     /// The next message, for hand-written futures.
@@ -188,7 +183,14 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.handle.shared.with(|state| state.remove_inbox(self.stream, self.tell));
+        let batch = std::mem::take(&mut self.batch);
+        self.handle.shared.with(|state| {
+            if self.mode == AckMode::Manual {
+                let numbers = batch.into_iter().filter_map(|(_, number)| number);
+                numbers.for_each(|number| state.machine.acknowledge(number));
+            }
+            state.remove_inbox(self.stream, self.tell);
+        });
     }
 }
 

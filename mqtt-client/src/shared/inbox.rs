@@ -1,6 +1,8 @@
 //! The messages of the streams that the application has not taken.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use mqtt_codec::{PublishBuf, QoS, TopicFilterBuf};
@@ -39,10 +41,33 @@ pub(crate) struct Inbox {
     pub(crate) filters: Vec<(TopicFilterBuf, Option<Grant>)>,
     pub(crate) messages: VecDeque<Unread>,
     bytes: usize,
+    /// Numbers of messages that the stream has a batch of, and hands out one by one.
+    lent: VecDeque<u64>,
+    pub(crate) handed: Handed,
     pub(crate) waker: Option<Waker>,
     pub(crate) ended: Option<SubscribeError>,
     pub(crate) missed: u64,
 }
+
+/// How far a stream has handed its messages out: all numbers below this. The stream counts without
+/// the lock, and the task looks when it is about to write or to wait.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Handed(Arc<AtomicU64>);
+
+impl Handed {
+    /// Message `number` and all before it are handed out.
+    pub(crate) fn advance(&self, number: u64) {
+        // In one order with the flag that the task waits, so that one of the two sees the other.
+        self.0.store(number + 1, Ordering::SeqCst);
+    }
+
+    fn end(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Messages that a stream takes under one lock, and bytes from which on it takes no more.
+const BATCH: (usize, usize) = (64, 64 << 10);
 
 impl State {
     pub(super) fn note_grant(&mut self, stream: StreamId, filter: &TopicFilterBuf, grant: &Grant) {
@@ -104,6 +129,8 @@ impl State {
             filters: Vec::new(),
             messages: VecDeque::new(),
             bytes: 0,
+            lent: VecDeque::new(),
+            handed: Handed::default(),
             waker: None,
             ended: self.is_stopped.then_some(SubscribeError::Closed),
             missed: 0,
@@ -117,8 +144,48 @@ impl State {
         stream
     }
 
-    /// The next message of a stream. The caller acknowledges it.
-    pub(crate) fn take_message(&mut self, stream: StreamId) -> Option<Unread> {
+    /// Takes a batch of messages for a stream to hand out. If they are `tracked`, they are
+    /// acknowledged as [`Handed`] says; if not, by the stream.
+    pub(crate) fn lend(
+        &mut self,
+        stream: StreamId,
+        tracked: bool,
+        into: &mut VecDeque<(PublishBuf, Option<u64>)>,
+    ) {
+        let mut bytes = 0;
+        while into.len() < BATCH.0
+            && bytes < BATCH.1
+            && let Some(unread) = self.take_message(stream)
+        {
+            bytes += unread.bytes;
+            if tracked
+                && let Some(number) = unread.number
+                && let Some(inbox) = self.inboxes.get_mut(stream)
+            {
+                if inbox.lent.is_empty() {
+                    self.lending.push(stream);
+                }
+                inbox.lent.push_back(number);
+            }
+            into.push_back((unread.message, unread.number));
+        }
+    }
+
+    /// Acknowledges what the streams have handed out since.
+    pub(crate) fn collect_handed(&mut self) {
+        let Self { lending, inboxes, machine, .. } = self;
+        lending.retain(|stream| {
+            let Some(inbox) = inboxes.get_mut(*stream) else { return false };
+            let end = inbox.handed.end();
+            while let Some(number) = inbox.lent.front().copied().filter(|number| *number < end) {
+                inbox.lent.pop_front();
+                machine.acknowledge(number);
+            }
+            !inbox.lent.is_empty()
+        });
+    }
+
+    fn take_message(&mut self, stream: StreamId) -> Option<Unread> {
         let inbox = self.inboxes.get_mut(stream)?;
         let unread = inbox.messages.pop_front()?;
         let bytes = unread.bytes;
@@ -136,28 +203,12 @@ impl State {
         Some(unread)
     }
 
-    /// Takes the messages at the front that nobody waits for an answer to, up to `most`.
-    pub(crate) fn take_loose(
-        &mut self,
-        stream: StreamId,
-        most: usize,
-        into: &mut VecDeque<PublishBuf>,
-    ) {
-        while into.len() < most
-            && let Some(inbox) = self.inboxes.get(stream)
-            && inbox.messages.front().is_some_and(|unread| unread.number.is_none())
-            && let Some(unread) = self.take_message(stream)
-        {
-            into.push_back(unread.message);
-        }
-    }
-
     /// Drops a stream with what it holds, which counts as taken.
     pub(crate) fn remove_inbox(&mut self, stream: StreamId, tell: bool) {
         let Some(inbox) = self.inboxes.try_remove(stream) else { return };
         self.machine.unread -= inbox.bytes;
         let numbers = inbox.messages.into_iter().filter_map(|unread| unread.number);
-        numbers.for_each(|number| self.machine.acknowledge(number));
+        numbers.chain(inbox.lent).for_each(|number| self.machine.acknowledge(number));
         for (filter, _) in &inbox.filters {
             self.machine.unsubscribe(filter, stream, tell);
         }

@@ -551,3 +551,36 @@ async fn a_flood_of_qos_0_is_not_dropped_while_the_application_takes_it() {
     assert_eq!(client.stats().counters.missed, 0);
     drop(flooding.join().unwrap());
 }
+
+/// The stream counts what it hands out without the client's lock, on another thread than the task: a
+/// wake-up that got lost would stop everything, as the broker waits for each acknowledgement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledgement_is_forgotten_between_threads() {
+    const COUNT: u32 = 20_000;
+    let mut config = mqtt_broker_core::Config::default();
+    config.max_inflight = 3;
+    let wire = crate::support::Wire::new(&mqtt_broker_core::Broker::new(config, ()));
+    let publisher = wire.builder("publisher").connect().await.unwrap();
+    let (builder, mut all) = wire.builder("receiver").subscription("t", QoS::AtLeastOnce);
+    let client = builder.connect().await.unwrap();
+    let publishing = tokio::spawn(async move {
+        for number in 0..COUNT {
+            let message = Publish::new("t", number.to_string()).qos(QoS::AtLeastOnce);
+            drop(publisher.publish(message).await.unwrap());
+        }
+        publisher.shutdown(SOON).await
+    });
+    let taking = tokio::spawn(async move {
+        for number in 0..COUNT {
+            let message = tokio::time::timeout(SOON, all.recv()).await;
+            let message = message.unwrap_or_else(|_| panic!("{number} does not come")).unwrap();
+            assert_eq!(message.payload(), number.to_string().as_bytes());
+        }
+        all
+    });
+    let _all = taking.await.unwrap();
+    assert!(publishing.await.unwrap().is_empty());
+    // The last acknowledgements are on their way.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(client.stats().unacknowledged, 0);
+}
