@@ -67,10 +67,10 @@ impl Access {
         let shared = Shared {
             addresses: config.listeners.iter().map(|listener| listener.address.clone()).collect(),
             open_up_to: AtomicUsize::new(rules.open_up_to()),
+            memory: Memory::new(heap, rules.max_memory),
             rules: RwLock::new(Arc::new(rules)),
             hashing: Hashing::new(),
             sources: Sources::default(),
-            memory: Memory::new(heap),
             connects: AtomicU64::new(0),
             broker: OnceLock::new(),
         };
@@ -88,24 +88,14 @@ impl Access {
         self.shared.connects.load(Ordering::Relaxed)
     }
 
-    /// Bytes on the heap.
-    pub fn memory_in_use(&self) -> usize {
-        self.shared.memory.in_use()
-    }
-
-    /// Bytes on the heap from which on nothing more is taken.
-    pub fn max_memory(&self) -> usize {
-        self.rules().max_memory
+    /// The memory, and its limit.
+    pub fn memory(&self) -> &Memory {
+        &self.shared.memory
     }
 
     /// What is known here for `$SYS`.
     pub(crate) fn extra(&self) -> Extra {
-        Extra { connects: self.connects(), heap: self.memory_in_use() as u64 }
-    }
-
-    /// Whether nothing more can be taken until clients have taken what is there.
-    pub fn memory_is_full(&self) -> bool {
-        self.shared.memory.is_over(self.rules().max_memory)
+        Extra { connects: self.connects(), heap: self.memory().in_use() as u64 }
     }
 
     /// Reads the rules anew. They count for what clients do next; connected clients stay, but for
@@ -127,6 +117,7 @@ impl Access {
         // Closed before the new rules are in force, so that no message slips through in between.
         self.shared.open_up_to.store(0, Ordering::SeqCst);
         let open_up_to = rules.open_up_to();
+        self.shared.memory.set_limit(rules.max_memory);
         *self.shared.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         self.shared.open_up_to.store(open_up_to, Ordering::SeqCst);
         if let Some(broker) = self.shared.broker.get() {
@@ -201,7 +192,7 @@ impl Hooks for Access {
 
     fn authenticate(&self, login: &Login) -> Authentication {
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
-        if self.memory_is_full() {
+        if self.memory().is_full() {
             return refuse(&login.client, ConnectReturnCode::ServerUnavailable).into();
         }
         let rules = self.rules();
@@ -237,7 +228,7 @@ impl Hooks for Access {
             info!("client {} is closed: its QoS or RETAIN is not possible here", client.client_id);
             return Permission::Disconnect;
         }
-        if self.shared.memory.is_over(rules.max_memory) {
+        if self.memory().is_full() {
             // Not acknowledged, so that it comes again.
             info!("client {} is closed: there is no memory for its message", client.client_id);
             return Permission::Disconnect;

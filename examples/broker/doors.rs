@@ -58,7 +58,7 @@ impl Doors {
                 return None;
             }
         }
-        if self.access.memory_is_full() {
+        if self.access.memory().is_full() {
             self.refuse(stream, &"the memory is full");
             return None;
         }

@@ -12,6 +12,7 @@ use mqtt_examples::config::{Address, Config, ConfigError, DEFAULT_PORT};
 use mqtt_examples::log::{Log, NOTICE};
 use mqtt_examples::process::{self, PidFile, UserError};
 use mqtt_examples::server::{Reloader, Server, ServerError};
+use mqtt_examples::workers;
 use mqtt_examples::workers::Workers;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -45,10 +46,6 @@ struct Arguments {
     verbose: bool,
 }
 
-/// Threads for what blocks: two logins that are hashed at a time, and pieces of files for pages. Without
-/// a bound of ours each request for a file could start one.
-const BLOCKING_THREADS: usize = 8;
-
 /// What Mosquitto ends with when its configuration is wrong.
 const CONFIG_ERROR: u8 = 3;
 
@@ -69,12 +66,7 @@ fn main() -> ExitCode {
         }
     };
     tracing::subscriber::set_global_default(log.clone()).expect("there is no other log");
-    // One thread serves many thousand clients: a wake-up across threads costs more than a message.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build();
-    let result = runtime
+    let result = workers::runtime()
         .map_err(StartError::from)
         .and_then(|runtime| runtime.block_on(run(&config, arguments, log)));
     match result {

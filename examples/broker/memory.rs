@@ -1,7 +1,7 @@
 //! The memory that the broker uses, and how much it may.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tracing::warn;
 
@@ -10,6 +10,7 @@ use crate::config::Limit;
 /// What is on the heap, measured against a limit.
 pub struct Memory {
     heap: Heap,
+    limit: AtomicUsize,
     is_full: AtomicBool,
 }
 
@@ -17,9 +18,9 @@ pub struct Memory {
 pub type Heap = fn() -> usize;
 
 impl Memory {
-    /// The memory of the process that `heap` tells about.
-    pub fn new(heap: Heap) -> Self {
-        Self { heap, is_full: AtomicBool::new(false) }
+    /// The memory of the process that `heap` tells about, and its limit in bytes.
+    pub fn new(heap: Heap, limit: usize) -> Self {
+        Self { heap, limit: AtomicUsize::new(limit), is_full: AtomicBool::new(false) }
     }
 
     /// Bytes on the heap.
@@ -27,9 +28,21 @@ impl Memory {
         (self.heap)()
     }
 
-    /// Whether there is more than the limit. Once there is, a sixteenth of it has to be given back
-    /// before there is not: the log would be full of ups and downs otherwise.
-    pub fn is_over(&self, limit: usize) -> bool {
+    /// The limit in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Another limit counts from now on.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Whether there is more than the limit: no message and no client is taken. Once there is, a
+    /// sixteenth of it has to be given back before there is not: the log would be full of ups and
+    /// downs otherwise.
+    pub fn is_full(&self) -> bool {
+        let limit = self.limit();
         let was_full = self.is_full.load(Ordering::Relaxed);
         let bound = if was_full { limit - limit / 16 } else { limit };
         let in_use = self.in_use();
@@ -40,6 +53,12 @@ impl Memory {
             warn!("{in_use} bytes of {limit} (memory_limit): messages and new clients {what}");
         }
         is_full
+    }
+
+    /// Whether there is even an eighth more than the limit: nothing is read from anybody.
+    pub fn is_exhausted(&self) -> bool {
+        let limit = self.limit();
+        self.in_use() > limit.saturating_add(limit / 8)
     }
 }
 
@@ -85,13 +104,17 @@ mod tests {
 
     #[test]
     fn what_is_over_the_limit_stays_so_until_some_is_given_back() {
-        let memory = Memory::new(|| BYTES.get());
-        for (bytes, is_over) in [(1600, false), (1601, true), (1501, true), (1500, false)] {
+        let memory = Memory::new(|| BYTES.get(), 1600);
+        for (bytes, is_full) in [(1600, false), (1601, true), (1501, true), (1500, false)] {
             BYTES.set(bytes);
-            assert_eq!(memory.is_over(1600), is_over, "{bytes}");
+            assert_eq!(memory.is_full(), is_full, "{bytes}");
+            assert!(!memory.is_exhausted());
         }
+        BYTES.set(1801);
+        assert!(memory.is_exhausted());
         BYTES.set(usize::MAX);
-        assert!(!memory.is_over(Limit::None.bytes()));
+        memory.set_limit(Limit::None.bytes());
+        assert!(!memory.is_full() && !memory.is_exhausted());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::access::{AUTO_ID_PREFIX, Access, AccessError};
 use crate::config::{Config, Listener, Protocol};
 use crate::descriptors;
 use crate::doors::{Doors, Place};
+use crate::guarded::Guarded;
 use crate::listener::{BindError, Socket, Stream, bind};
 use crate::log::{NOTICE, TopicLog};
 use crate::memory::Heap;
@@ -96,6 +97,7 @@ struct Rules {
     max_message: usize,
     /// A permit for each connection, where the listener has a limit.
     places: Option<Arc<Semaphore>>,
+    access: Access,
 }
 
 /// What an accept loop and its connections share with the server.
@@ -128,7 +130,7 @@ impl Server {
         access.attach(&broker);
         let mut sockets = Vec::new();
         for (number, listener) in config.listeners.iter().enumerate() {
-            let rules = Arc::new(Rules::new(number, listener, config)?);
+            let rules = Arc::new(Rules::new(number, listener, config, &access)?);
             for socket in bind(listener).await? {
                 sockets.push((socket, Arc::clone(&rules)));
             }
@@ -154,7 +156,7 @@ impl Server {
     /// How much it takes and what it keeps, as text for people.
     pub fn limits(&self) -> String {
         let limits = self.broker.config();
-        let memory = match self.access.max_memory() {
+        let memory = match self.access.memory().limit() {
             usize::MAX => "all memory".to_owned(),
             bytes => format!("{} MiB of memory", bytes >> 20),
         };
@@ -228,7 +230,12 @@ impl Reloader {
 }
 
 impl Rules {
-    fn new(number: usize, listener: &Listener, config: &Config) -> Result<Self, TlsError> {
+    fn new(
+        number: usize,
+        listener: &Listener,
+        config: &Config,
+        access: &Access,
+    ) -> Result<Self, TlsError> {
         let places = listener
             .max_connections
             .map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))));
@@ -241,6 +248,7 @@ impl Rules {
             web: Web { origins: listener.origins.clone(), http_dir: listener.http_dir.clone() },
             max_message: config.messages.max_packet.unwrap_or(LARGEST_PACKET),
             places,
+            access: access.clone(),
         })
     }
 }
@@ -328,6 +336,7 @@ fn serve(
     match (stream, &rules.tls, rules.protocol) {
         // What most clients are connected by is not boxed once more.
         (Stream::Tcp(stream, _), None, Protocol::Mqtt) => {
+            let stream = Guarded::new(stream, rules.access.clone());
             Either::Left(serve_connection(broker, stream, peer).map_ok(drop))
         }
         (stream, ..) => {
@@ -372,6 +381,7 @@ async fn serve_inside<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
+    let stream = Guarded::new(stream, rules.access.clone());
     match rules.protocol {
         Protocol::Mqtt => serve_connection(broker, stream, peer).await.map(drop),
         Protocol::WebSockets => Box::pin(serve_web(broker, stream, peer, rules)).await,

@@ -4,9 +4,21 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::listener::Stream;
+
+/// Threads of a runtime for what blocks: two logins that are hashed at a time, and pieces of files for
+/// pages. Without a bound of ours each request for a file could start one.
+const BLOCKING_THREADS: usize = 8;
+
+/// A runtime whose one thread serves connections.
+///
+/// # Errors
+/// When the system has no more descriptors.
+pub fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().max_blocking_threads(BLOCKING_THREADS).enable_all().build()
+}
 
 /// Runtimes of one thread each, that connections are handed to in turn.
 ///
@@ -26,7 +38,7 @@ impl Workers {
     /// When the system has no more threads or descriptors.
     pub fn start(count: usize) -> io::Result<Self> {
         let start = |number| {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = runtime()?;
             let handle = runtime.handle().clone();
             thread::Builder::new()
                 .name(format!("worker-{number}"))

@@ -425,6 +425,38 @@ fn memory_limit_refuses_publishers_until_there_is_room() {
     assert!(back.ping().is_empty());
 }
 
+// Packets that never end are looked at by nobody, but for how much memory they take.
+#[test]
+fn memory_limit_counts_packets_that_have_not_ended() {
+    if is_mosquitto() {
+        return;
+    }
+    const LIMIT: u64 = 8_000_000;
+    let broker = BrokerProcess::start_with_config(&format!(
+        "allow_anonymous true\nmemory_limit {LIMIT}\nlog_type warning"
+    ));
+    let before = broker.memory();
+    let beginning = &publish(0x30, b"a", None, &[b'x'; 200_000])[..190_000];
+    let mut senders: Vec<_> = (0..200)
+        .map(|number| Wire::connect(&broker, &Connect::new(&format!("sender-{number}"))))
+        .collect();
+    senders.iter_mut().for_each(|sender| sender.send_to_the_end(beginning));
+    // Reading 38 MB takes some hundredths of a second.
+    let most = (0..100).map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        broker.memory()
+    });
+    let grown = most.max().unwrap_or_default().saturating_sub(before);
+    assert!(grown < LIMIT * 2, "38 MB were sent, and memory grew by {grown} bytes");
+    drop(senders);
+    let is_served = || {
+        let mut wire = Wire::open(&broker);
+        wire.send_to_the_end(&guest().packet());
+        wire.packet().is_some_and(|connack| connack.body == [0, 0]).then_some(())
+    };
+    assert!(eventually(is_served).is_some());
+}
+
 #[test]
 fn connection_messages_false_leaves_them_out_of_the_log() {
     for (option, expected) in [("true", true), ("false", false)] {
