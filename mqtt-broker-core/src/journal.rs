@@ -286,17 +286,22 @@ impl Log {
 
     /// Whether a batch is durable; if not, the task is woken when it is.
     pub(crate) fn poll_durable(&self, wait: &mut Wait, cx: &Context<'_>) -> Poll<()> {
+        let mut registered = None;
         loop {
             let Some(obstacle) = self.obstacle(wait) else { return Poll::Ready(()) };
-            match &wait.known {
-                Some((known, waker)) if *known == obstacle && waker.will_wake(cx.waker()) => {
-                    return Poll::Pending;
-                }
-                // It may go away before the waker is there, so look again.
-                _ => {
-                    wait.known = Some((obstacle, cx.waker().clone()));
-                    self.waits.lock().push((obstacle, cx.waker().clone()));
-                }
+            if registered == Some(obstacle) {
+                return Poll::Pending;
+            }
+            // Not asked again in this call: a clone of a waker need not say that it wakes the same.
+            registered = Some(obstacle);
+            let is_known = wait
+                .known
+                .as_ref()
+                .is_some_and(|(known, waker)| *known == obstacle && waker.will_wake(cx.waker()));
+            if !is_known {
+                // The obstacle may go away before the waker is there, so it is looked at again.
+                wait.known = Some((obstacle, cx.waker().clone()));
+                self.waits.lock().push((obstacle, cx.waker().clone()));
             }
         }
     }

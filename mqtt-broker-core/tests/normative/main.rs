@@ -2,11 +2,14 @@
 //! tests turn. The comment above each test names the statements that it shows.
 
 mod connect;
+#[path = "../simulation/disk.rs"]
+mod disk;
 mod hooks;
 mod limits;
 mod mount_points;
 mod publish;
 mod qos;
+mod restarts;
 mod retained;
 mod sessions;
 mod shared;
