@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use cap::Cap;
 use clap::Parser;
-use mqtt_examples::config::{Address, Config, ConfigError, DEFAULT_PORT};
+use mqtt_examples::config::{Address, Config, ConfigError, DEFAULT_PORT, LogDestination};
 use mqtt_examples::log::{Log, NOTICE};
 use mqtt_examples::process::{self, PidFile, UserError};
 use mqtt_examples::server::{Reloader, Server, ServerError};
@@ -73,6 +73,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error}");
+            if !config.logging.destinations.contains(&LogDestination::Stderr) {
+                // Whoever starts it has no log before their eyes.
+                eprintln!("broker: {error}");
+            }
             match error {
                 StartError::Server(ServerError::Access(_) | ServerError::Tls(_)) => {
                     ExitCode::from(CONFIG_ERROR)

@@ -601,6 +601,57 @@ fn a_file_with_all_options_starts_and_serves() {
     let _ = std::fs::remove_dir_all(folder);
 }
 
+// A start that fails says so where it was started, wherever the log goes.
+#[test]
+fn a_start_that_fails_tells_the_terminal_as_well_as_the_log() {
+    if is_mosquitto() {
+        return;
+    }
+    let folder = scratch().join(format!("silent-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder can be made");
+    let (config, log) = (folder.join("broker.conf"), folder.join("log"));
+    let text = format!(
+        "listener 0 {0}/socket\nlog_dest file {1}\npid_file /nonexistent/pid\n",
+        folder.display(),
+        log.display()
+    );
+    std::fs::write(&config, text).expect("it can be written");
+    let output = Command::new(broker_program()).arg("-c").arg(&config).output();
+    let output = output.expect("the broker runs");
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let logged = std::fs::read_to_string(&log).expect("there is a log");
+    assert!(told.contains("/nonexistent/pid") && logged.contains("/nonexistent/pid"), "{told}");
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+// The file that Mosquitto comes with has its options behind a #.
+#[test]
+fn every_option_of_mosquittos_own_example_file_is_known() {
+    let file = "/usr/share/doc/mosquitto/examples/mosquitto.conf";
+    let Ok(text) = std::fs::read_to_string(file) else {
+        println!("skipped: there is no {file}");
+        return;
+    };
+    let mut known = 0;
+    for line in text.lines().filter_map(|line| line.strip_prefix('#')) {
+        let option = line.split(' ').next().unwrap_or_default();
+        // Sentences stand behind a space.
+        if option.is_empty() || !option.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+            continue;
+        }
+        known += 1;
+        // What it includes is read before the lines are.
+        if option == "include_dir" {
+            continue;
+        }
+        if let Err(error) = mqtt_examples::config::Config::parse(&format!("{option} x")) {
+            assert!(!error.to_string().contains("unknown option"), "{error}");
+        }
+    }
+    assert!(known > 80, "{known} options");
+}
+
 // Each kind of value, broken.
 #[test]
 fn a_broken_value_ends_the_start_with_status_3_and_says_what_is_wrong() {
