@@ -1,5 +1,5 @@
-/// What happens to messages that cannot be sent at once: there is no connection, or the in-flight
-/// window is full.
+/// What happens to messages that cannot be sent at once: there is no connection, the in-flight window
+/// is full, or they are published faster than the client's task takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Offline {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, IsTerminal as _};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use clap::Parser;
 use mqtt_nightlight::connection::{self, BrokerOptions, parse_period};
 use mqtt_nightlight::console::Console;
 use mqtt_nightlight::device::Line;
-use mqtt_nightlight::evening::{Evening, Ports};
+use mqtt_nightlight::evening::{Evening, Place};
 use mqtt_nightlight::led::LedChoice;
 use mqtt_nightlight::lesson::THRESHOLD;
 use mqtt_nightlight::life::{Life, Policy, Setup, View};
@@ -40,6 +41,9 @@ struct Options {
     /// Port of the page
     #[arg(long, default_value_t = 8080)]
     web: u16,
+    /// Address that the broker listens on; 0.0.0.0 lets everyone in who reaches this machine
+    #[arg(long, value_name = "ADDRESS", default_value_t = Ipv4Addr::LOCALHOST)]
+    bind: Ipv4Addr,
     /// Print lines, also in a terminal
     #[arg(long)]
     headless: bool,
@@ -60,7 +64,8 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let end = connection::end_signal()?;
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
     let has_page = web.join("node_modules/mqtt").is_dir();
-    let evening = Evening::begin(Ports { mqtt: options.port, web: options.web }, &web)?;
+    let place = Place { address: options.bind, mqtt: options.port, web: options.web };
+    let evening = Evening::begin(&place, &web)?;
     let broker = BrokerOptions {
         broker: format!("mqtt://127.0.0.1:{}", options.port),
         ..BrokerOptions::default()

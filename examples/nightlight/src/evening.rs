@@ -15,11 +15,13 @@ use nix::unistd::Pid;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where the broker of an evening listens.
-#[derive(Clone, Copy, Debug)]
-pub struct Ports {
-    /// For MQTT.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The address: 127.0.0.1 for this machine, 0.0.0.0 for everyone who reaches it.
+    pub address: Ipv4Addr,
+    /// The port for MQTT.
     pub mqtt: u16,
-    /// For the page, and for MQTT over WebSocket.
+    /// The port for the page, and for MQTT over WebSocket.
     pub web: u16,
 }
 
@@ -67,8 +69,8 @@ impl Evening {
     ///
     /// # Errors
     /// If one of them is not there, or a port is taken.
-    pub fn begin(ports: Ports, web: &Path) -> Result<Self, EveningError> {
-        for port in [ports.mqtt, ports.web] {
+    pub fn begin(place: &Place, web: &Path) -> Result<Self, EveningError> {
+        for port in [place.mqtt, place.web] {
             if listens(port) {
                 return Err(EveningError::Taken(port));
             }
@@ -78,15 +80,15 @@ impl Evening {
         fs::create_dir_all(&folder)?;
         let config = folder.join("broker.conf");
         let mut file = File::create(&config)?;
-        writeln!(file, "allow_anonymous true\nlistener {} 127.0.0.1", ports.mqtt)?;
-        writeln!(file, "listener {} 127.0.0.1\nprotocol websockets", ports.web)?;
+        writeln!(file, "allow_anonymous true\nlistener {} {}", place.mqtt, place.address)?;
+        writeln!(file, "listener {} {}\nprotocol websockets", place.web, place.address)?;
         writeln!(file, "http_dir {}", web.display())?;
         let mut broker = Companion::start("broker", &folder, |command| {
             command.arg("-c").arg(&config);
         })?;
-        broker.expect_port(ports.mqtt)?;
+        broker.expect_port(place.mqtt)?;
         let server = Companion::start("nightlight-server", &folder, |command| {
-            let url = format!("mqtt://127.0.0.1:{}", ports.mqtt);
+            let url = format!("mqtt://127.0.0.1:{}", place.mqtt);
             command.args(["--fleet", "--broker", &url]);
         })?;
         Ok(Self { server, broker, folder })

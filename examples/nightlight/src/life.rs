@@ -221,9 +221,7 @@ impl Life {
                     self.device.handle_command(command.payload(), Instant::now());
                 }
                 _ = telemetry.tick() => self.send().await?,
-                _ = frames.tick() => if self.sensor.is_live() {
-                    self.device.handle_reading(self.sensor.read());
-                },
+                _ = frames.tick() => self.look(),
                 Some(outcome) = self.receipts.next() => self.device.handle_outcome(outcome),
                 () = sleep_until(timeout.unwrap_or_else(Instant::now).into()), if timeout.is_some() => {
                     self.device.handle_timeout(Instant::now());
@@ -232,7 +230,7 @@ impl Life {
                     Wish::End => return Ok(()),
                     Wish::Key(key) => {
                         self.sensor.handle_key(key);
-                        self.device.handle_reading(self.sensor.read());
+                        self.look();
                     }
                     Wish::Redraw => {}
                 },
@@ -272,6 +270,13 @@ impl Life {
         let status = Publish::new(self.topics.status.clone(), lesson::status(is_online));
         // True for the connection of this moment only.
         status.qos(QoS::AtLeastOnce).retain(true).offline(Offline::Fail)
+    }
+
+    /// Reads between what is sent, for the view and for the LED of a device that is alone.
+    fn look(&mut self) {
+        if self.sensor.is_live() {
+            self.device.handle_reading(self.sensor.read());
+        }
     }
 
     async fn send(&mut self) -> Result<(), LifeError> {
