@@ -1,32 +1,24 @@
-use std::collections::VecDeque;
+mod delivery;
+mod ends;
+mod restore;
+
 use std::hash::BuildHasher;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use foldhash::fast::FixedState;
-use mqtt_codec::{QoS, TopicFilter, TopicFilterBuf, TopicName, TopicNameBuf};
+use mqtt_codec::{QoS, TopicFilter, TopicName};
 
-use crate::hooks::{Client, DropReason, Hooks, Interests, PeerInfo, Permission};
-use crate::journal::{
-    Journal, Log, MessageId, Record, Recorder, Recovered, RecoveredSession, RecoveredSubscription,
-    Transaction, Unrecorded, Wait,
-};
+use crate::hooks::{Hooks, Interests, PeerInfo};
+use crate::journal::{Log, Recorder, Transaction, Wait};
 use crate::local::LocalSubscription;
 use crate::publication::Publication;
-use crate::retained::{Full, Retained};
-use crate::router::{Group, Member, Route, Router};
-use crate::session::{
-    Displaced, Ended, Link, Outcome, Queued, Received, Registry, Replay, Session, State,
-    Subscription, Terms, Will,
-};
+use crate::retained::Retained;
+use crate::router::Router;
+use crate::session::{Registry, Session};
 use crate::stats::{Counters, Tally};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
-use crate::worker::Report;
-use crate::{
-    Closed, Config, Connection, ConnectionError, Message, SessionInfo, Stats, TooManyConnections,
-    Worker,
-};
+use crate::{Closed, Config, Connection, Message, SessionInfo, Stats, TooManyConnections, Worker};
 
 /// The broker: a handle that is cheap to clone, and shared by all connections.
 ///
@@ -76,52 +68,6 @@ impl Broker {
     /// A broker without clients.
     pub fn new(config: Config, hooks: impl Hooks) -> Self {
         Self::with_log(config, hooks, None)
-    }
-
-    /// A broker that goes on where an earlier life ended, and whose sessions, subscriptions,
-    /// messages and retained messages survive the next end as well: from now on an acknowledgement
-    /// leaves when the [`Journal`] has made durable what it acknowledges.
-    ///
-    /// Somebody has to [commit](Journal::commit), or nothing is ever acknowledged. Sessions that were
-    /// connected are absent now, and their wills are published. Limits of queues do not hold for
-    /// what is recovered.
-    pub fn restore(
-        config: Config,
-        hooks: impl Hooks,
-        recovered: Recovered,
-        now: Instant,
-    ) -> (Self, Journal) {
-        let Recovered { mut sessions, retained, next_message, next_session } = recovered;
-        // Numbers that were taken and not needed are not in the store, but sessions have seen them.
-        let seen = sessions.iter().map(|session| session.progress.queued_from);
-        let log = Arc::new(Log::new(seen.fold(next_message, MessageId::max)));
-        let broker = Self::with_log(config, hooks, Some(Arc::clone(&log)));
-        let shared = broker.shared();
-        shared.registry.restore_numbers(next_session);
-        for message in retained {
-            shared.retained.restore(message);
-        }
-        sessions.sort_unstable_by_key(|session| session.session);
-        let restored: Vec<_> =
-            sessions.iter_mut().map(|session| shared.restore_session(session, now)).collect();
-        // Now all groups are there again.
-        for (recovered, session) in sessions.into_iter().zip(&restored) {
-            let group = |filter: &TopicFilterBuf| shared.router.group(filter.as_topic_filter());
-            let (progress, messages) = (recovered.progress, recovered.messages);
-            session.lock().restore(progress, messages, group, &shared.config);
-        }
-        broker.with_worker(|worker| {
-            for session in restored {
-                let mut tx = shared.transaction_for(&session);
-                let mut state = session.lock();
-                let Some(will) = state.will.take() else { continue };
-                tx.record(session.record(&state));
-                drop(state);
-                let displaced = Displaced { will: Some(will), ..Displaced::default() };
-                shared.settle([displaced], tx, worker);
-            }
-        });
-        (broker, Journal::new(log))
     }
 
     /// Waits until everything is durable that has happened until now: all messages that
@@ -296,104 +242,6 @@ impl Drop for Shared {
 }
 
 impl Shared {
-    /// Hands a message to every session with a matching subscription [MQTT-4.5.0-1], and keeps it
-    /// when RETAIN is set. Receivers that want no more for now are left in `worker.congested`.
-    ///
-    /// The retained store comes first: a subscriber that comes in between gets the message twice,
-    /// where the other order could lose it.
-    ///
-    /// The transaction may be open already; it is opened here when the message has to survive a
-    /// restart. When it is closed, [`report`](Self::report).
-    pub(crate) fn route(
-        &self,
-        publication: &Publication<'_>,
-        worker: &mut Worker,
-        tx: &mut impl Recorder,
-    ) -> Published {
-        let mut published = Published::default();
-        let publish = publication.publish();
-        if publish.retain {
-            tx.open();
-            match self.retained.set(publication.message(), &self.config) {
-                Ok(()) => tx.retain(publication.message()),
-                Err(Full) => drop_message(None, DropReason::RetainedFull, worker),
-            }
-        }
-        let overlaps = self.config.deliver_overlaps;
-        let routes = self.router.routes(publish.topic, overlaps, &mut worker.routes);
-        if self.log.is_some()
-            && (publish.qos() > QoS::AtMostOnce || self.config.upgrade_qos)
-            && routes.iter().any(Route::may_be_kept)
-        {
-            tx.open();
-        }
-        for route in routes.iter() {
-            match route {
-                Route::One { session, qos } => {
-                    self.deliver(publication, session, *qos, worker, tx, &mut published);
-                    if overlaps {
-                        // The next one may be the same session's, and a message of its own.
-                        tx.end_message(publication);
-                    }
-                }
-                Route::Group(group) => {
-                    self.deliver_to_one(publication, group, worker, tx, &mut published);
-                }
-            }
-        }
-        tx.end_message(publication);
-        published
-    }
-
-    /// Tells the hooks what became of a routed message. No lock is held.
-    #[inline]
-    pub(crate) fn report(&self, publication: &Publication<'_>, worker: &mut Worker) {
-        if !worker.reports.is_empty() {
-            self.report_all(publication, worker);
-        }
-    }
-
-    fn report_all(&self, publication: &Publication<'_>, worker: &mut Worker) {
-        // A hook may panic, and what is left is not the next message's.
-        for Report { receiver, dropped } in std::mem::take(&mut worker.reports) {
-            let receiver = receiver.as_ref().map(|receiver| receiver.client_id());
-            match (dropped, receiver) {
-                (Some(reason), _) => {
-                    self.hooks.dropped(receiver, publication.publish().topic, reason);
-                }
-                (None, Some(receiver)) => self.hooks.delivered(receiver, publication.publish()),
-                (None, None) => {}
-            }
-        }
-    }
-
-    /// Makes a session again, with everything but its messages.
-    fn restore_session(&self, recovered: &mut RecoveredSession, now: Instant) -> Arc<Session> {
-        let client = Arc::new(Client {
-            client_id: recovered.client_id.to_string(),
-            user_name: recovered.user_name.take(),
-            peer: PeerInfo::default(),
-        });
-        let mut state = State::new(Link::Absent(now), &self.config);
-        for RecoveredSubscription { filter, qos, is_replayed } in &recovered.subscriptions {
-            state.subscriptions.push(Subscription { filter: filter.clone(), qos: *qos });
-            if !is_replayed {
-                let replay = Replay { filter: filter.clone(), qos: *qos, after: None };
-                state.replays.push_back(replay);
-            }
-        }
-        state.will = recovered
-            .will
-            .take()
-            .map(|message| Box::new(Will { message, client: Arc::clone(&client) }));
-        state.owner = Some(client);
-        let session = self.registry.restore(recovered.session, &recovered.client_id, state);
-        for RecoveredSubscription { filter, qos, .. } in &recovered.subscriptions {
-            self.router.subscribe(filter.as_topic_filter(), &session, *qos);
-        }
-        session
-    }
-
     /// A change of what survives a restart, not yet opened.
     pub(crate) fn transaction(&self) -> Transaction<'_> {
         Transaction::new(self.log.as_deref())
@@ -427,332 +275,8 @@ impl Shared {
         tx
     }
 
-    fn deliver(
-        &self,
-        publication: &Publication<'_>,
-        session: &Arc<Session>,
-        qos: QoS,
-        worker: &mut Worker,
-        tx: &mut impl Recorder,
-        published: &mut Published,
-    ) {
-        match self.offer(publication, session, qos, None, worker, tx) {
-            Outcome::NotMeant => {}
-            Outcome::Dropped(reason) => {
-                drop_message(Some(Arc::clone(session)), reason, worker);
-                published.dropped += 1;
-            }
-            outcome => {
-                published.receivers += 1;
-                if outcome == Outcome::Congested {
-                    worker.congested.push(Arc::clone(session));
-                }
-            }
-        }
-    }
-
-    /// Delivers to the member of a group whose turn it is: among those that are ready, else among
-    /// those that may keep the message until they are.
-    fn deliver_to_one(
-        &self,
-        publication: &Publication<'_>,
-        group: &Arc<Group>,
-        worker: &mut Worker,
-        tx: &mut impl Recorder,
-        published: &mut Published,
-    ) {
-        let turn = group.turn();
-        let (ready, others): (Vec<_>, Vec<_>) =
-            turn.iter().partition(|member| member.session.lock().is_ready(&self.config));
-        let mut refused = None;
-        for Member { session, qos } in ready.into_iter().chain(others) {
-            match self.offer(publication, session, *qos, Some(group), worker, tx) {
-                Outcome::NotMeant => {}
-                Outcome::Dropped(reason) => refused = Some((session, reason)),
-                Outcome::Accepted | Outcome::Congested => {
-                    published.receivers += 1;
-                    return;
-                }
-            }
-        }
-        if let Some((session, reason)) = refused {
-            drop_message(Some(Arc::clone(session)), reason, worker);
-            published.dropped += 1;
-        }
-    }
-
-    /// Hands a message to one session, if its client may have it.
-    fn offer(
-        &self,
-        publication: &Publication<'_>,
-        session: &Arc<Session>,
-        qos: QoS,
-        group: Option<&Arc<Group>>,
-        worker: &mut Worker,
-        tx: &mut impl Recorder,
-    ) -> Outcome {
-        if !self.may_receive(session, publication.publish().topic, false) {
-            return Outcome::Dropped(DropReason::NotAuthorized);
-        }
-        let qos = self.config.delivery_qos(publication.publish().qos(), qos);
-        let number = tx.number(session, qos);
-        let terms = Terms { qos, group, number };
-        let outcome = {
-            let mut state = session.lock();
-            let outcome = state.deliver(publication, terms, &self.config, worker, tx);
-            tx.touch(session, &mut state);
-            state.wake(&self.config, &mut worker.wakes);
-            outcome
-        };
-        if matches!(outcome, Outcome::Accepted | Outcome::Congested) {
-            if number.is_some() {
-                tx.add_receiver(session, qos, false, group);
-            }
-            if self.interests().delivered {
-                worker.reports.push(Report { receiver: Some(Arc::clone(session)), dropped: None });
-            }
-        }
-        outcome
-    }
-
     fn interests(&self) -> Interests {
         Interests::from_bits(self.interests.load(Ordering::Relaxed))
-    }
-
-    /// Asks the hooks, if they have a say in it, whether a session's client may have a message.
-    fn may_receive(&self, session: &Session, topic: TopicName<'_>, retained: bool) -> bool {
-        if !self.interests().delivery_rules {
-            return true;
-        }
-        let owner = session.lock().owner.clone();
-        owner.is_none_or(|owner| self.hooks.authorize_delivery(&owner, topic, retained))
-    }
-
-    /// Routes a client's message, if it may publish it [MQTT-3.3.5-2], and remembers the id of one of
-    /// QoS 2. Gives back what an acknowledgement has to wait for.
-    pub(crate) fn publish_from(
-        &self,
-        client: &Client,
-        publication: &Publication<'_>,
-        received: Option<Received<'_>>,
-        worker: &mut Worker,
-    ) -> Result<u64, ConnectionError> {
-        match &self.log {
-            None => self.publish_recorded(client, publication, received, worker, Unrecorded),
-            Some(log) => {
-                let tx = Transaction::new(Some(log));
-                self.publish_recorded(client, publication, received, worker, tx)
-            }
-        }
-    }
-
-    fn publish_recorded(
-        &self,
-        client: &Client,
-        publication: &Publication<'_>,
-        received: Option<Received<'_>>,
-        worker: &mut Worker,
-        mut tx: impl Recorder,
-    ) -> Result<u64, ConnectionError> {
-        let publish = publication.publish();
-        // What the broker says of itself is nobody else's to say.
-        let permission = match publish.topic.as_bytes().starts_with(b"$SYS/") {
-            true => Permission::Deny,
-            false => self.hooks.authorize_publish(client, publish),
-        };
-        let replaced;
-        let routed = match &permission {
-            Permission::Allow => Some(publication),
-            Permission::Replace(message) => {
-                replaced = Publication::from(message);
-                Some(&replaced)
-            }
-            Permission::Deny | Permission::Disconnect => None,
-        };
-        let published = match routed {
-            Some(routed) => Some(self.route(routed, worker, &mut tx)),
-            None => {
-                drop_message(None, DropReason::NotAuthorized, worker);
-                None
-            }
-        };
-        if let Some(received) = received {
-            received.note(&mut tx);
-        }
-        let after = tx.after();
-        drop(tx);
-        self.report(routed.unwrap_or(publication), worker);
-        if let Some(published) = published
-            && self.interests().published
-        {
-            self.hooks.published(client, publish, published);
-        }
-        match permission {
-            Permission::Disconnect => Err(ConnectionError::NotAuthorized),
-            _ => Ok(after),
-        }
-    }
-
-    /// Does what the end of absent clients' sessions left to do.
-    fn forget(&self, displaced: Vec<Displaced>, tx: Transaction<'_>, worker: &mut Worker) {
-        let ended = displaced.iter().filter_map(|displaced| displaced.ended.as_ref());
-        let sessions: Vec<_> = ended.map(|ended| Arc::clone(&ended.session)).collect();
-        self.settle(displaced, tx, worker);
-        for session in sessions {
-            self.hooks.session_ended(session.client_id());
-        }
-    }
-
-    /// Does what ended connections or sessions left to do: first as part of the transaction in which
-    /// they ended, then, when no lock is held, what hooks have a say in.
-    ///
-    /// The connection that this is called from may be another client's, so a hook that panics costs
-    /// the messages at hand and nothing else.
-    pub(crate) fn settle(
-        &self,
-        displaced: impl IntoIterator<Item = Displaced>,
-        mut tx: Transaction<'_>,
-        worker: &mut Worker,
-    ) {
-        let mut wills = Vec::new();
-        let mut shared = Vec::new();
-        for displaced in displaced {
-            worker.wakes.extend(displaced.wakes);
-            wills.extend(displaced.will);
-            if let Some(Ended { session, subscriptions, shared: left }) = displaced.ended {
-                let _changing = session.lock_subscriptions();
-                for subscription in subscriptions {
-                    self.router.unsubscribe(subscription.filter.as_topic_filter(), &session);
-                }
-                shared.extend(left);
-            }
-            if let Some(session) = displaced.left {
-                shared.extend(self.take_shared_from(&session, &mut tx));
-            }
-        }
-        let shared = self.share_again(shared, worker, &mut tx);
-        drop(tx);
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            for (message, reports) in shared {
-                worker.reports = reports;
-                self.report(&Publication::from(&message), worker);
-            }
-        }));
-        for will in wills {
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                let publication = Publication::from(&will.message);
-                // There is no connection that a refusal could end, and nobody to answer.
-                let _ = self.publish_from(&will.client, &publication, None, worker);
-                worker.congested.clear();
-            }));
-        }
-    }
-
-    /// The client of a session is gone: messages of its groups go to other members that are there.
-    fn take_shared_from(&self, session: &Arc<Session>, tx: &mut impl Recorder) -> Vec<Queued> {
-        let groups = session.lock().groups();
-        let is_ready =
-            |member: &Member| !member.is(session) && member.session.lock().is_ready(&self.config);
-        let mut taken = Vec::new();
-        for group in groups {
-            if group.turn().iter().any(is_ready) {
-                let mut state = session.lock();
-                let shared = state.take_shared_if_absent(&group);
-                for number in shared.iter().filter_map(|queued| queued.number) {
-                    tx.record(Record::Withdraw { id: number, session: session.id().into() });
-                }
-                tx.touch(session, &mut state);
-                taken.extend(shared);
-            }
-        }
-        taken
-    }
-
-    /// Hands messages of groups to other members. Gives back what there is to report.
-    fn share_again(
-        &self,
-        shared: Vec<Queued>,
-        worker: &mut Worker,
-        tx: &mut impl Recorder,
-    ) -> Vec<(Message, Vec<Report>)> {
-        let mut reports = Vec::new();
-        for Queued { message, group, .. } in shared {
-            let Some(group) = group else { continue };
-            let publication = Publication::from(&message);
-            let mut published = Published::default();
-            self.deliver_to_one(&publication, &group, worker, tx, &mut published);
-            tx.end_message(&publication);
-            if published == Published::default() {
-                drop_message(None, DropReason::NoMember, worker);
-            }
-            if !worker.reports.is_empty() {
-                reports.push((message, std::mem::take(&mut worker.reports)));
-            }
-        }
-        reports
-    }
-
-    /// Sends retained messages to subscriptions that have not had all of them, as far as the session
-    /// has room.
-    pub(crate) fn replay(&self, session: &Arc<Session>, worker: &mut Worker) {
-        // Looked up at a time, so that the store's lock is held for some microseconds, and so that
-        // the session is over its limits by no more than this.
-        const MESSAGES: usize = 64;
-        const BYTES: usize = 64 << 10;
-        loop {
-            let replay = {
-                let state = session.lock();
-                if !state.has_room_for_replay(&self.config) {
-                    return;
-                }
-                match state.replays.front() {
-                    Some(replay) => replay.clone(),
-                    None => return,
-                }
-            };
-            let filter = replay.filter.as_topic_filter();
-            let after = replay.after.as_ref().map(|topic| topic.as_topic_name());
-            let batch = self.retained.matching(filter, after, MESSAGES, BYTES);
-            let last = batch.last().map(|message| TopicNameBuf::from(message.topic()));
-            let allowed: Vec<_> = batch
-                .into_iter()
-                .filter(|message| self.may_receive(session, message.topic(), true))
-                .collect();
-
-            let mut tx = self.transaction_for(session);
-            let mut state = session.lock();
-            // A connection that takes the session over goes on where this one is.
-            if state.replays.front() != Some(&replay) {
-                continue;
-            }
-            match (state.replays.front_mut(), last) {
-                (Some(front), Some(last)) => front.after = Some(last),
-                _ => {
-                    state.replays.pop_front();
-                    if state.replays.is_empty() {
-                        // Most subscriptions are made once: an idle session holds no room for more.
-                        state.replays = VecDeque::new();
-                    }
-                    tx.record(Record::Replayed {
-                        session: session.id().into(),
-                        filter: replay.filter,
-                    });
-                }
-            }
-            for message in allowed {
-                let qos = self.config.delivery_qos(message.qos(), replay.qos);
-                let message = message.with(qos, true);
-                let number = tx.number(session, qos);
-                if number.is_some() {
-                    tx.add_receiver(session, qos, true, None);
-                }
-                tx.end_message(&Publication::from(&message));
-                state.queue(message, number, &self.config);
-            }
-            state.pump(&self.config, worker, &mut tx);
-            tx.touch(session, &mut state);
-            state.wake(&self.config, &mut worker.wakes);
-        }
     }
 
     /// A client id for a client that sent none, unlike any other and hard to guess
@@ -788,12 +312,6 @@ impl Shared {
     pub(crate) fn filter_fits(&self, filter: TopicFilter<'_>) -> bool {
         fits(filter.as_bytes(), &self.config)
     }
-}
-
-/// Counts a message that a session, or nobody at all, does not get.
-fn drop_message(receiver: Option<Arc<Session>>, reason: DropReason, worker: &mut Worker) {
-    worker.tally.publish_dropped += 1;
-    worker.reports.push(Report { receiver, dropped: Some(reason) });
 }
 
 fn fits(topic: &[u8], config: &Config) -> bool {

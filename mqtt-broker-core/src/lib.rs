@@ -62,7 +62,7 @@
 //! connection/publish.rs: QoS 2 id seen before?              session.rs: outbox, window, queue
 //!         | no                                                                ^
 //!         v                                                                   | one lock
-//! broker.rs: may it? retained? ----> router.rs: who gets it? ----> State::deliver
+//! broker/delivery.rs: may it? retained? -> router.rs: who gets it? -> State::deliver
 //!         |                                                                   |
 //!         v                                                                   v
 //! PUBACK or PUBREC in the replies                           its task is woken after all locks
