@@ -122,25 +122,107 @@ fn messages(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn filters(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("filters that do not match");
-    group.throughput(Throughput::Elements(BATCH.into()));
-    for count in [1, 1000, 100_000] {
-        group.bench_function(format!("{count}"), |bencher| {
-            let world = World::with(|config| config.max_subscriptions = count);
-            let mut others = world.client("others");
-            for n in 0..count {
-                let filter = match n % 10 {
-                    0..3 => format!("houses/{n}/+/light"),
-                    _ => format!("houses/{n}/kitchen/light"),
-                };
-                others.subscribe(&filter, 0);
-            }
-            pair(bencher, &world, 0);
-        });
+/// Filters of a fleet: seven exact ones of ten, three with a wildcard.
+fn filter(n: usize) -> String {
+    match n % 10 {
+        0..3 => format!("houses/{n}/+/light"),
+        _ => format!("houses/{n}/kitchen/light"),
     }
+}
+
+/// A broker with so many filters, held by clients with 1,000 each, who have to be there.
+fn world_with_filters(count: usize) -> (World, Vec<Client>) {
+    let world = World::with(|config| {
+        config.max_subscriptions = usize::MAX;
+        config.max_connections = usize::MAX;
+    });
+    let mut clients = Vec::new();
+    for n in 0..count {
+        if n % 1000 == 0 {
+            clients.push(world.client(&format!("holder{n}")));
+        }
+        clients.last_mut().expect("one was made").subscribe(&filter(n), 0);
+    }
+    (world, clients)
+}
+
+fn filters(criterion: &mut Criterion) {
+    for count in [1, 1000, 1_000_000] {
+        let mut group = criterion.benchmark_group(format!("{count} filters"));
+        let (world, mut holders) = world_with_filters(count);
+        let mut publisher = world.client("publisher");
+
+        group.throughput(Throughput::Elements(BATCH.into()));
+        group.bench_function("route: a topic that came before", |bencher| {
+            let batch = publish(0x30, "houses/0/kitchen/light", 0, PAYLOAD).repeat(BATCH.into());
+            bencher.iter(|| {
+                publisher.send(&batch);
+                holders[0].received();
+            });
+        });
+        group.bench_function("match: topics that nobody remembers", |bencher| {
+            // More than are remembered, and none of them matched, so that nobody has to read.
+            let batches: Vec<_> = (0..20_000 / usize::from(BATCH))
+                .map(|batch| {
+                    let first = batch * usize::from(BATCH);
+                    let topics = first..first + usize::from(BATCH);
+                    topics
+                        .flat_map(|n| publish(0x30, &format!("houses/{n}/attic"), 0, "x"))
+                        .collect()
+                })
+                .collect::<Vec<Vec<u8>>>();
+            let mut turn = batches.iter().cycle();
+            bencher.iter(|| publisher.send(turn.next().expect("it has no end")));
+        });
+        group.throughput(Throughput::Elements(1));
+        group.bench_function("insert and remove one", |bencher| {
+            let subscribe = wire::subscribe(1, &[("streets/+/lamp", 0)]);
+            let unsubscribe = wire::unsubscribe(1, &["streets/+/lamp"]);
+            let mut client = world.client("newcomer");
+            bencher.iter(|| {
+                client.ask(&subscribe, &wire::suback(1, &[0]));
+                client.ask(&unsubscribe, &wire::unsuback(1));
+            });
+        });
+        group.finish();
+    }
+}
+
+/// What waits for a client that is away, and what is kept for clients to come.
+fn kept(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("kept");
+    group.throughput(Throughput::Elements(BATCH.into()));
+    group.bench_function("enqueue, and drain", |bencher| {
+        let world = World::new();
+        let mut absent = world.kept("absent", false);
+        absent.subscribe("t", 1);
+        absent.leave();
+        let mut publisher = world.client("publisher");
+        let batch = batch(1, "t");
+        bencher.iter(|| {
+            publisher.send(&batch);
+            publisher.received();
+            let mut back = world.kept("absent", true);
+            answer(&mut back);
+            back.leave();
+        });
+    });
+    group.throughput(Throughput::Elements(1000));
+    group.bench_function("retained: 1,000 of 10,000 for a new filter", |bencher| {
+        let world = World::new();
+        let mut publisher = world.client("publisher");
+        for n in 0..10_000 {
+            publisher.retain(&format!("houses/{}/{}", n / 10, n % 10), PAYLOAD);
+        }
+        let mut receiver = world.client("receiver");
+        let subscribe = wire::subscribe(1, &[("houses/+/7", 0)]);
+        bencher.iter(|| {
+            receiver.send(&subscribe);
+            receiver.received()
+        });
+    });
     group.finish();
 }
 
-criterion_group!(benches, messages, filters);
+criterion_group!(benches, messages, filters, kept);
 criterion_main!(benches);
