@@ -162,10 +162,15 @@ const client = mqtt.connect(address ?? `${scheme}://${location.host}/mqtt`, {
 });
 
 client.on("connect", async () => {
+  // Commands too: that is how the page knows what the LEDs do.
+  try {
+    await client.subscribeAsync(["+/status", "+/telemetry", "+/commands"], { qos: 1 });
+  } catch (error) {
+    console.warn(error.message); // gone again already
+    return;
+  }
   link.className = "connected";
   link.textContent = "connected";
-  // Commands too: that is how the page knows what the LEDs do.
-  await client.subscribeAsync(["+/status", "+/telemetry", "+/commands"], { qos: 1 });
 });
 client.on("close", () => {
   link.className = "";

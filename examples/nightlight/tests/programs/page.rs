@@ -1,9 +1,9 @@
 //! The web page in a real browser, which comes from the broker and talks to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::broker_process::{BrokerProcess, free_port};
+use crate::broker_process::{BrokerProcess, broker_program, free_port};
 use crate::browser::Browser;
 use crate::foreign::required;
 use crate::program::Program;
@@ -16,6 +16,7 @@ const PHONE: (u32, u32) = (360, 740);
 struct Show {
     broker: BrokerProcess,
     browser: Browser,
+    config: PathBuf,
 }
 
 impl Show {
@@ -23,16 +24,26 @@ impl Show {
         let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
         let packages = web.join("node_modules/uplot").is_dir();
         required("the packages of the page", packages.then_some(()))?;
-        let port = free_port();
-        let broker = BrokerProcess::start_with_config(&format!(
-            "allow_anonymous true\nlistener {port} 127.0.0.1\nprotocol websockets\nhttp_dir {}",
+        let (port, mqtt) = (free_port(), free_port());
+        let config = room.path("broker.conf");
+        let text = format!(
+            "allow_anonymous true\nlistener {mqtt} 127.0.0.1\n\
+             listener {port} 127.0.0.1\nprotocol websockets\nhttp_dir {}\n",
             web.display()
-        ));
+        );
+        std::fs::write(&config, text).expect("the configuration can be written");
+        let broker = start(mqtt, &config);
         let url = format!("http://127.0.0.1:{port}/");
         let mut browser = Browser::open(&url, &room.path("profile"), WINDOW).await?;
         browser.expect("document.getElementById('link')?.className === 'connected'").await;
-        Some(Self { broker, browser })
+        Some(Self { broker, browser, config })
     }
+}
+
+fn start(mqtt: u16, config: &Path) -> BrokerProcess {
+    let arguments = ["-c".to_owned(), config.display().to_string()];
+    let broker = BrokerProcess::try_start(&broker_program(), mqtt, &arguments);
+    broker.expect("the broker starts")
 }
 
 /// An expression about the card of a room's device.
@@ -51,7 +62,7 @@ fn light_is(room: &Room, light: u16) -> String {
 #[tokio::test]
 async fn the_light_changes_and_the_led_follows_within_a_second() {
     let room = Room::new();
-    let Some(Show { broker, mut browser }) = Show::open(&room).await else { return };
+    let Some(Show { broker, mut browser, .. }) = Show::open(&room).await else { return };
     let server = room.server(broker.port(), &[]);
     server.line_where(|line| line == "MQTT connected!");
     let _device = room.device(broker.port(), &["--on-change", "1"]);
@@ -81,7 +92,7 @@ async fn the_light_changes_and_the_led_follows_within_a_second() {
 #[tokio::test]
 async fn the_switch_sends_a_command() {
     let room = Room::new();
-    let Some(Show { broker, mut browser }) = Show::open(&room).await else { return };
+    let Some(Show { broker, mut browser, .. }) = Show::open(&room).await else { return };
     let device = room.device(broker.port(), &["--on-change", "1"]);
     device.line_where(|line| line == "MQTT connected!");
     browser.expect(&light_is(&room, 500)).await;
@@ -95,7 +106,7 @@ async fn the_switch_sends_a_command() {
 #[tokio::test]
 async fn devices_come_and_go_and_can_be_forgotten() {
     let room = Room::new();
-    let Some(Show { broker, mut browser }) = Show::open(&room).await else { return };
+    let Some(Show { broker, mut browser, .. }) = Show::open(&room).await else { return };
     let presence = card(&room, "?.querySelector('.presence').innerText");
     let device = room.device(broker.port(), &[]);
     browser.expect(&format!("{presence} === 'online'")).await;
@@ -119,7 +130,7 @@ async fn devices_come_and_go_and_can_be_forgotten() {
 #[tokio::test]
 async fn the_page_fits_a_phone_and_survives_its_broker() {
     let room = Room::new();
-    let Some(Show { broker, mut browser }) = Show::open(&room).await else { return };
+    let Some(Show { broker, mut browser, config }) = Show::open(&room).await else { return };
     let port = broker.port();
     let _device = room.device(port, &["--on-change", "1"]);
     browser.expect(&light_is(&room, 500)).await;
@@ -127,8 +138,13 @@ async fn the_page_fits_a_phone_and_survives_its_broker() {
     let width = format!("document.documentElement.scrollWidth <= {}", PHONE.0);
     browser.expect(&width).await;
     browser.expect(&format!("{} > 200", card(&room, ".querySelector('canvas').clientWidth"))).await;
-    broker.signal("KILL");
+    broker.end_with("KILL");
     browser.expect("document.getElementById('link').className === ''").await;
+    let _broker = start(port, &config);
+    // What is sent before the page listens again is not for it.
+    browser.expect("document.getElementById('link').className === 'connected'").await;
+    room.set_light(77);
+    browser.expect(&light_is(&room, 77)).await;
 }
 
 /// The picture of the page in the README: `UPDATE_PICTURE=1` makes it anew, in 45 seconds.
@@ -146,7 +162,7 @@ async fn the_picture_in_the_readme_is_a_picture() {
 async fn evening() -> Vec<u8> {
     let room = Room::new();
     let show = Show::open(&room).await;
-    let Show { broker, mut browser } = show.expect("the picture needs a browser");
+    let Show { broker, mut browser, .. } = show.expect("the picture needs a browser");
     let server = room.server(broker.port(), &["--fleet"]);
     server.line_where(|line| line == "MQTT connected!");
     let url = format!("mqtt://127.0.0.1:{}", broker.port());
