@@ -24,9 +24,12 @@ pub struct Flow {
     pub load: Load,
     /// Clients beside them that do nothing.
     pub idle: usize,
-    /// Filters of another client that no message matches.
+    /// Filters of other clients that no message matches.
     pub foreign_filters: usize,
 }
+
+/// Filters of one client: what brokers allow by default.
+const MOST_FILTERS: usize = 1000;
 
 /// Who hears whom.
 #[derive(Clone, Copy, Debug)]
@@ -204,12 +207,12 @@ impl Run {
             let link = swarm.connect(&format!("idle-{idle}"))?;
             swarm.subscribe(link, &[format!("idle/{idle}")], flow.qos)?;
         }
-        if flow.foreign_filters > 0 {
-            let link = swarm.connect("foreign")?;
-            let filters: Vec<_> = (0..flow.foreign_filters)
-                .map(|n| format!("elsewhere/{n}/{}", if n % 10 < 3 { "+" } else { "light" }))
-                .collect();
-            swarm.subscribe(link, &filters, flow.qos)?;
+        let foreign: Vec<_> = (0..flow.foreign_filters)
+            .map(|n| format!("elsewhere/{n}/{}", if n % 10 < 3 { "+" } else { "light" }))
+            .collect();
+        for (holder, filters) in foreign.chunks(MOST_FILTERS).enumerate() {
+            let link = swarm.connect(&format!("foreign-{holder}"))?;
+            swarm.subscribe(link, filters, flow.qos)?;
         }
         if let Load::Rate(rate) = flow.load {
             swarm.tick_every(Duration::from_secs(1) / u32::try_from(rate).unwrap_or(u32::MAX))?;
