@@ -63,6 +63,8 @@
 //! | [`Client::shutdown`], [`Client::abort`] | it happens all the same |
 //! | [`Builder::connect`] | the client ends |
 //!
+//! A future that was never polled has done nothing.
+//!
 //! # Features
 //!
 //! None is on by default.

@@ -92,6 +92,9 @@ where
 
 /// A message that was received.
 ///
+/// Messages that came together share one block of memory of up to 4 KiB (a longer message has its
+/// own). One that is kept for long keeps the block: copy what is to stay in a cache.
+///
 /// Under [`AckMode::Manual`](crate::AckMode::Manual) it is acknowledged by [`ack`](Self::ack) only;
 /// one that is dropped without stays unacknowledged until the connection ends.
 pub struct Message {
@@ -114,7 +117,7 @@ impl Message {
         self.frame.payload()
     }
 
-    /// The payload as shared bytes, without copying.
+    /// The payload as shared bytes, without copying. They keep the block of the message.
     pub fn payload_bytes(&self) -> Bytes {
         self.frame.payload_bytes()
     }

@@ -234,6 +234,37 @@ async fn a_stream_that_is_not_read_drops_the_oldest_of_qos_0() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_read_while_the_application_leaves_too_much_untaken() {
+    const LIMIT: usize = 100_000;
+    let (builder, mut listener) = scripted();
+    let builder = builder.max_unread(LIMIT).keep_alive(Duration::from_secs(10), Duration::ZERO);
+    let (builder, mut all) = builder.subscription("#", QoS::AtLeastOnce);
+    let client = builder.start().unwrap();
+    let mut peer = listener.welcome(false).await;
+    peer.grant("#", 1, QoS::AtLeastOnce).await;
+    // A broker without a window, that sends as long as the transport takes it.
+    let message = [&b"\x32\x69\0\x01t\0\x07"[..], &[b'x'; 100]].concat();
+    let mut sent = 0;
+    let flooding = async {
+        loop {
+            peer.send(&message).await;
+            sent += 1;
+        }
+    };
+    // Long enough for several keep alives: what we do not read does not count against the broker.
+    assert!(tokio::time::timeout(Duration::from_secs(60), flooding).await.is_err());
+    let stats = client.stats();
+    // One turn of reads may go over it.
+    assert!((LIMIT..LIMIT + (600 << 10)).contains(&stats.unread_bytes), "{stats:?}");
+    assert!(sent * message.len() > 1 << 20, "the transport is full too");
+    for _ in 0..sent {
+        assert_eq!(all.recv().await.unwrap().payload().len(), 100);
+    }
+    assert_eq!(client.stats().unread_bytes, 0);
+    assert_eq!(client.stats().counters.connections, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_stream_unsubscribes_and_acknowledges_what_it_held() {
     let (builder, mut listener) = scripted();
     let client = builder.start().unwrap();
