@@ -138,8 +138,6 @@ impl Driver {
             if closed >= TAKEN_OVER {
                 #[cfg(feature = "tracing")]
                 tracing::warn!(closed, "closed by the broker again: another client with this id?");
-                // Clients that take over from each other do it ever more slowly.
-                failures = failures.max(closed - TAKEN_OVER + 1);
             }
             let tried_all = failures as usize >= brokers;
             if matches!(cause, ConnectionError::Config(_))

@@ -411,15 +411,13 @@ async fn after_a_stable_connection_the_first_attempt_is_at_once() {
 #[tokio::test(start_paused = true)]
 async fn two_clients_with_one_id_take_over_from_each_other_ever_more_slowly() {
     let wire = crate::support::Wire::new(&mqtt_broker_core::Broker::new(Default::default(), ()));
-    let reconnect = Reconnect { stable: Duration::from_millis(50), ..Reconnect::default() };
-    let twin = || wire.builder("twin").reconnect(reconnect).start().unwrap();
+    let twin = || wire.builder("twin").start().unwrap();
     let twins = [twin(), twin()];
     tokio::time::sleep(Duration::from_secs(3600)).await;
     for client in twins {
         let counters = client.stats().counters;
         assert_eq!(counters.closed_by_broker, counters.disconnections);
-        // Each connection is stable: without the count of takeovers there is no delay at all.
-        assert!((20..600).contains(&counters.connections), "{counters:?}");
+        assert!((20..200).contains(&counters.connections), "{counters:?}");
     }
 }
 
