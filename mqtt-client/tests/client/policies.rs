@@ -582,12 +582,13 @@ async fn a_flood_of_qos_0_is_not_dropped_while_the_application_takes_it() {
 }
 
 /// The stream counts what it hands out without the client's lock, on another thread than the task: a
-/// wake-up that got lost would stop everything, as the broker waits for each acknowledgement.
+/// wake-up that got lost would stop everything, as the broker waits for each acknowledgement. With
+/// one of the looks at that count left out, this fails in one run of three.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledgement_is_forgotten_between_threads() {
-    const COUNT: u32 = 20_000;
+    const COUNT: u32 = 40_000;
     let mut config = mqtt_broker_core::Config::default();
-    config.max_inflight = 3;
+    config.max_inflight = 1;
     let wire = crate::support::Wire::new(&mqtt_broker_core::Broker::new(config, ()));
     let publisher = wire.builder("publisher").connect().await.unwrap();
     let (builder, mut all) = wire.builder("receiver").subscription("t", QoS::AtLeastOnce);
