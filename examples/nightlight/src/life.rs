@@ -210,19 +210,18 @@ impl Life {
         loop {
             self.settle(view)?;
             let timeout = self.device.poll_timeout();
+            // In this order, so that the connection is told before what comes through it, and no flood
+            // of commands holds up the rest.
             tokio::select! {
+                biased;
                 () = &mut end => return Ok(()),
                 Ok(()) = status.changed() => {
                     let now = Instant::now();
                     let link = Link::new(&status.borrow_and_update(), now);
                     self.handle_link(link, now);
                 }
-                Some(command) = self.commands.recv() => {
-                    self.device.handle_command(command.payload(), Instant::now());
-                }
                 _ = telemetry.tick() => self.send().await?,
                 _ = frames.tick() => self.look(),
-                Some(outcome) = self.receipts.next() => self.device.handle_outcome(outcome),
                 () = sleep_until(timeout.unwrap_or_else(Instant::now).into()), if timeout.is_some() => {
                     self.device.handle_timeout(Instant::now());
                 }
@@ -234,6 +233,10 @@ impl Life {
                     }
                     Wish::Redraw => {}
                 },
+                Some(outcome) = self.receipts.next() => self.device.handle_outcome(outcome),
+                Some(command) = self.commands.recv() => {
+                    self.device.handle_command(command.payload(), Instant::now());
+                }
             }
         }
     }

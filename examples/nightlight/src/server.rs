@@ -56,10 +56,12 @@ impl Audience {
     }
 
     /// What the server's client id begins with.
-    fn name(&self) -> String {
+    fn name(&self, keep_session: bool) -> String {
         match self {
             Self::Ids(ids) => ids.join(","),
-            Self::Fleet => "fleet".into(),
+            Self::Fleet if keep_session => "fleet".into(),
+            // Two with one id would disconnect each other, and nobody has chosen this one.
+            Self::Fleet => format!("fleet-{:08x}-", fastrand::u32(..)),
         }
     }
 
@@ -115,7 +117,8 @@ impl Server {
             // A device that comes back has forgotten what it was told.
             filters.extend(topics.iter().map(|topics| (topics.status.as_str(), QoS::AtLeastOnce)));
         }
-        let builder = setup.broker.client(lesson::server_client(&setup.audience.name()));
+        let builder =
+            setup.broker.client(lesson::server_client(&setup.audience.name(setup.keep_session)));
         let builder = if setup.keep_session { builder.persistent_session() } else { builder };
         let (builder, messages) = builder
             // A command that the broker keeps is a state: what it was before it could be sent, nobody
@@ -156,17 +159,20 @@ impl Server {
         let mut windows = interval(window);
         windows.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
+            // In this order, so that the connection is told before what comes through it, and no flood
+            // of telemetry holds up a window.
             tokio::select! {
+                biased;
                 () = &mut end => return Ok(()),
                 Ok(()) = status.changed() => {
                     let link = Link::new(&status.borrow_and_update(), Instant::now());
                     self.handle_link(&link)?;
                 }
+                _ = windows.tick() => self.end_window().await?,
                 message = self.messages.recv() => match message {
                     Some(message) => self.handle_message(&message).await?,
                     None => return self.stream_ended(),
                 },
-                _ = windows.tick() => self.end_window().await?,
             }
         }
     }

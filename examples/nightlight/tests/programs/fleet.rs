@@ -34,7 +34,8 @@ fn two_hundred_devices_are_each_commanded_by_their_own_light() {
             open.entry(id.to_owned()).or_default().push(light < 300);
         } else if words == "MQTT connected!" {
             // Of the readings before, the newest is sent.
-            open.entry(id.to_owned()).and_modify(|open| drop(open.drain(..open.len() - 1)));
+            open.entry(id.to_owned())
+                .and_modify(|open| drop(open.drain(..open.len().saturating_sub(1))));
         } else if let Some(rest) = words.strip_prefix("Message received: {'led_on': ") {
             let is_on = rest == "True}";
             let open = open.get_mut(id).filter(|open| !open.is_empty());
