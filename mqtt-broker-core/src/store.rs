@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::Message;
 use crate::journal::{Batch, CommitError, MessageId, Receiver, Recovered, SessionId, Store};
-use changes::{Changes, Effects, Shares};
+use changes::{Changes, Shares};
 pub use committer::{StoreState, serve_journal};
 use disk::{Disk, Fault, LockedFile, sync_directory_of};
 use reserve::Reserve;
@@ -99,6 +99,8 @@ pub struct FileStore {
     done_ahead: usize,
     /// Nothing is committed any more.
     has_failed: bool,
+    /// Nothing was committed since [`mark`](Self::mark).
+    is_marked: bool,
     writer: Writer,
 }
 
@@ -284,6 +286,7 @@ impl FileStore {
             reserve: None,
             done_ahead: 0,
             has_failed: false,
+            is_marked: false,
             writer: Writer::default(),
         };
         store.remove(&contents.orphans).map_err(failed)?;
@@ -295,8 +298,7 @@ impl FileStore {
         let Some(database) = self.database.as_ref().filter(|_| !orphans.is_empty()) else {
             return Ok(());
         };
-        let mut transaction = database.begin_write()?;
-        transaction.set_quick_repair(true);
+        let transaction = database.begin_write()?;
         {
             let mut messages = transaction.open_table(MESSAGES)?;
             for id in orphans {
@@ -307,24 +309,24 @@ impl FileStore {
         Ok(())
     }
 
+    /// Commits changes. When that fails for want of room they may be there all the same; then to
+    /// write them again changes nothing.
+    ///
+    /// A commit is one sync: what is torn has a wrong checksum, and a start after a kill follows them
+    /// from the root. Two syncs (quick repair) would save that walk, which is about as long as reading
+    /// the messages is, and double the time of a commit.
     fn write(&mut self, changes: &Changes<'_>) -> Result<(), redb::Error> {
         let counters = changes.count(self.counters);
         self.database()?;
         let Self { database: Some(database), shares, writer, .. } = self else { return Ok(()) };
-        let mut transaction = database.begin_write()?;
-        // A restart after a kill takes milliseconds, and not a walk through the file.
-        transaction.set_quick_repair(true);
-        let effects = changes.write(&transaction, counters, shares, writer)?;
-        if let Err(error) = transaction.commit() {
-            self.database = None;
-            return self.check_commit(counters, effects).then_some(()).ok_or(error.into());
+        let transaction = database.begin_write()?;
+        if counters != self.counters {
+            transaction.open_table(COUNTERS)?.insert((), writer.counters(counters))?;
         }
-        self.conclude(counters, effects);
-        Ok(())
-    }
-
-    fn conclude(&mut self, counters: Counters, effects: Effects) {
+        let effects = changes.write(&transaction, shares, writer)?;
+        transaction.commit()?;
         self.counters = counters;
+        self.is_marked = false;
         self.live = (self.live + effects.added).saturating_sub(effects.removed);
         for (id, left) in effects.shares {
             match left {
@@ -333,28 +335,16 @@ impl FileStore {
                 left => drop(self.shares.insert(id, left)),
             }
         }
+        Ok(())
     }
 
-    /// Finds out whether a commit that the disk had no room for is there all the same: what comes
-    /// last needs no room. If so it is made durable.
-    fn check_commit(&mut self, expected: Counters, effects: Effects) -> bool {
-        if self.disk.take_fault() != Fault::Full {
-            self.disk.note_fault(Fault::Broken);
-            return false;
-        }
-        let counters = self.database().and_then(|database| {
-            let row = database.begin_read()?.open_table(COUNTERS)?.get(())?;
-            Ok(row.and_then(|row| row::counters(row.value())))
-        });
-        let is_there = matches!(counters, Ok(Some(counters)) if counters == expected);
-        if is_there && self.disk.sync_data().is_ok() {
-            self.conclude(expected, effects);
-            return true;
-        }
-        if !is_there {
-            self.disk.note_fault(Fault::Full);
-        }
-        false
+    /// Leaves a mark that spares the next start the walk through the file.
+    fn mark(&mut self) -> Result<(), redb::Error> {
+        let mut transaction = self.database()?.begin_write()?;
+        transaction.set_quick_repair(true);
+        transaction.commit()?;
+        self.is_marked = true;
+        Ok(())
     }
 
     /// Commits a batch, as far as it takes from the reserve. Tells whether there was room.
@@ -376,6 +366,9 @@ impl FileStore {
     /// Writes of a batch that there is no room for what makes room: messages that nobody waits for
     /// any more go, and how far their deliveries are has to be known before.
     fn make_room(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        if Changes::hands_on(batch) {
+            return Ok(());
+        }
         if let Some((reserve, _)) = &mut self.reserve {
             reserve.give_last();
         }
@@ -426,7 +419,8 @@ impl FileStore {
             let mut receivers = row.receivers.iter();
             let receiver = receivers.find(|receiver| receiver.session == session);
             let Receiver { qos, retain, .. } = receiver.ok_or_else(broken)?;
-            loaded.push((id, row.message.with(*qos, *retain)));
+            let message = row.message().ok_or_else(broken)?;
+            loaded.push((id, message.with(*qos, *retain)));
         }
         Ok(loaded)
     }
@@ -481,6 +475,13 @@ impl Store for FileStore {
             }
         }
         self.refill();
+        if !self.is_marked && !self.is_short_of_room() {
+            self.disk.take_fault();
+            match self.mark().map_err(|error| self.classify(error)) {
+                Ok(()) | Err(CommitError::Full(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 
@@ -513,15 +514,14 @@ fn create(path: &Path) -> io::Result<Option<Disk>> {
 
 fn begin(disk: Disk) -> Result<(), redb::Error> {
     let database = database(disk)?;
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
+    let transaction = database.begin_write()?;
     transaction.open_table(MESSAGES)?;
     transaction.open_table(SESSIONS)?;
     transaction.open_table(PROGRESS)?;
     transaction.open_table(SUBSCRIPTIONS)?;
     transaction.open_table(RETAINED)?;
     let Recovered { next_message, next_session, .. } = Recovered::default();
-    let counters = Counters { commits: 0, next_message, next_session: next_session.get() };
+    let counters = Counters { next_message, next_session: next_session.get() };
     let mut writer = Writer::default();
     transaction.open_table(COUNTERS)?.insert((), writer.counters(counters))?;
     transaction.open_table(FORMAT)?.insert((), FORMAT_VERSION)?;

@@ -4,12 +4,17 @@ use foldhash::fast::FixedState;
 use redb::{ReadableTable as _, WriteTransaction};
 
 use super::row::{Counters, MessageRow, Writer};
-use super::{COUNTERS, MESSAGES, PROGRESS, RETAINED, SESSIONS, SUBSCRIPTIONS};
+use super::{MESSAGES, PROGRESS, RETAINED, SESSIONS, SUBSCRIPTIONS};
 use crate::Message;
 use crate::journal::{Batch, MessageId, Progress, Receiver, Record, SessionId};
 
 /// How many receivers still need a message, for those with more than one: the others have one.
 pub(super) type Shares = std::collections::HashMap<MessageId, u32, FixedState>;
+
+/// The counters are written once for so many numbers, which a restart leaves out: 64 bits last for
+/// that, and a table less in nearly every commit.
+const MESSAGES_AHEAD: u64 = 1 << 20;
+const SESSIONS_AHEAD: u64 = 1 << 10;
 
 /// What a batch comes to: what is made and over within it needs no row.
 #[derive(Default)]
@@ -90,10 +95,12 @@ impl<'a> Changes<'a> {
     }
 
     /// What makes room of a batch, from record `start` on: up to `count` messages that are done, and,
-    /// if `is_first`, how far all its sessions are. Gives back the record behind the last.
+    /// if `is_first`, how far its sessions are and which are over. Gives back the record behind the
+    /// last.
     ///
     /// What is new in the batch is left out, and may never become durable. So messages of clients
-    /// count as not received, as before: they are sent again.
+    /// count as not received, as before: they are sent again. And it may not be what goes on with a
+    /// message that is done: see [`hands_on`](Self::hands_on).
     pub(super) fn that_make_room(
         batch: &'a Batch,
         start: usize,
@@ -124,10 +131,17 @@ impl<'a> Changes<'a> {
                         changes.others.push(record);
                     }
                 }
+                Record::SessionEnd { .. } if is_first => changes.others.push(record),
                 _ => {}
             }
         }
         (changes, end)
+    }
+
+    /// Whether messages of shared subscriptions may go from one session to another in a batch: one
+    /// that is done then is there again under a new number.
+    pub(super) fn hands_on(batch: &Batch) -> bool {
+        batch.receivers.iter().any(|receiver| receiver.group.is_some())
     }
 
     fn new_message(&mut self, id: MessageId) -> Option<&mut New<'a>> {
@@ -135,31 +149,36 @@ impl<'a> Changes<'a> {
         self.new.get_mut(place)
     }
 
-    /// The counters behind this batch: also numbers of messages that are over already are not given
-    /// again.
+    /// The counters for when this is durable: also numbers of messages that are over already are not
+    /// given again.
     pub(super) fn count(&self, counters: Counters) -> Counters {
-        let Counters { commits, mut next_message, mut next_session } = counters;
-        if let Some(next) = self.next_message.max(self.new.last().map(|new| new.id.next())) {
-            next_message = next_message.max(next);
-        }
+        let mut next_message = self.new.last().map(|new| new.id.next()).max(self.next_message);
+        let mut next_session = 0;
         for record in &self.others {
             match record {
                 Record::Session { session, .. } => {
                     next_session = next_session.max(session.get() + 1);
                 }
                 Record::Progress { progress, .. } => {
-                    next_message = next_message.max(progress.queued_from);
+                    next_message = next_message.max(Some(progress.queued_from));
                 }
                 _ => {}
             }
         }
-        Counters { commits: commits + 1, next_message, next_session }
+        let mut ahead = counters;
+        if next_message > Some(counters.next_message) {
+            let next = next_message.map_or(0, MessageId::get).saturating_add(MESSAGES_AHEAD);
+            ahead.next_message = MessageId::new(next).unwrap_or(MessageId::LAST);
+        }
+        if next_session > counters.next_session {
+            ahead.next_session = next_session + SESSIONS_AHEAD;
+        }
+        ahead
     }
 
     pub(super) fn write(
         &self,
         transaction: &WriteTransaction,
-        counters: Counters,
         shares: &Shares,
         writer: &mut Writer,
     ) -> Result<Effects, redb::Error> {
@@ -180,7 +199,6 @@ impl<'a> Changes<'a> {
                 effects.remove(topic.len(), old.map(|old| old.value().len()));
             }
         }
-        transaction.open_table(COUNTERS)?.insert((), writer.counters(counters))?;
         Ok(effects)
     }
 
@@ -212,8 +230,9 @@ impl<'a> Changes<'a> {
                 continue;
             };
             let broken = || redb::StorageError::Corrupted(format!("message {}", id.get()));
-            let MessageRow { message, mut receivers } =
-                MessageRow::read(id.get(), &old).ok_or_else(broken)?;
+            let row = MessageRow::read(id.get(), &old).ok_or_else(broken)?;
+            let message = row.message().ok_or_else(broken)?;
+            let mut receivers = row.receivers;
             if let Some(place) = receivers.iter().position(|other| other.session == *session) {
                 receivers.remove(place);
             }

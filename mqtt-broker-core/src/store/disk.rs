@@ -39,17 +39,13 @@ impl Disk {
         }
     }
 
-    pub(super) fn note_fault(&self, fault: Fault) {
-        self.fault.fetch_max(fault as u8, Ordering::AcqRel);
-    }
-
     fn note<T>(
         &self,
         result: io::Result<T>,
         of_error: impl Fn(&io::Error) -> Fault,
     ) -> io::Result<T> {
         if let Err(error) = &result {
-            self.note_fault(of_error(error));
+            self.fault.fetch_max(of_error(error) as u8, Ordering::AcqRel);
         }
         result
     }

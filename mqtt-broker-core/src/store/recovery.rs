@@ -8,6 +8,7 @@ use super::row::{self, Counters, MessageRow, SessionRow};
 use super::{
     COUNTERS, FORMAT, FORMAT_VERSION, MESSAGES, PROGRESS, RETAINED, SESSIONS, SUBSCRIPTIONS,
 };
+use crate::Message;
 use crate::journal::{
     MessageId, Progress, Receiver, Recovered, RecoveredMessage, RecoveredSession, SessionId,
 };
@@ -132,23 +133,27 @@ impl Reading {
             let number = count.next(id.value());
             let broken = || ReadError::Damaged(format!("message {number}"));
             let id = MessageId::new(number).ok_or_else(broken)?;
-            let MessageRow { message, receivers } =
-                MessageRow::read(number, row.value()).ok_or_else(broken)?;
+            let mut read = MessageRow::read(number, row.value()).ok_or_else(broken)?;
+            let size = read.size();
+            // Made for the first who has it in memory, and shared.
+            let mut whole: Option<Message> = None;
             let mut needed = 0;
-            for receiver in receivers {
+            for receiver in std::mem::take(&mut read.receivers) {
                 // It may be over, while others wait for the message.
                 let Some(session) = self.session(receiver.session.get()) else { continue };
                 if session.progress.holds(id) {
                     let Receiver { qos, retain, group, .. } = receiver;
                     let waits = id >= session.progress.queued_from && group.is_none();
                     let is_left = waits && session.messages.len() >= IN_MEMORY;
-                    session.messages.push(RecoveredMessage {
-                        id,
-                        qos,
-                        size: message.size(),
-                        message: (!is_left).then(|| message.with(qos, retain)),
-                        group,
-                    });
+                    let message = if is_left {
+                        None
+                    } else {
+                        if whole.is_none() {
+                            whole = Some(read.message().ok_or_else(broken)?);
+                        }
+                        whole.as_ref().map(|whole| whole.with(qos, retain))
+                    };
+                    session.messages.push(RecoveredMessage { id, qos, size, message, group });
                     needed += 1;
                 }
             }

@@ -13,9 +13,10 @@ pub(super) struct Writer {
 }
 
 /// What is read of a message.
-pub(super) struct MessageRow {
-    pub(super) message: Message,
+pub(super) struct MessageRow<'a> {
     pub(super) receivers: Vec<Receiver>,
+    topic: &'a [u8],
+    payload: &'a [u8],
 }
 
 /// What is read of a session.
@@ -25,11 +26,10 @@ pub(super) struct SessionRow {
     pub(super) will: Option<Message>,
 }
 
-/// Numbers that rise over all lives of the broker.
+/// Numbers that rise over all lives of the broker, and behind those that were given: they are written
+/// now and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counters {
-    /// Batches that are in the file.
-    pub(super) commits: u64,
     pub(super) next_message: MessageId,
     pub(super) next_session: u64,
 }
@@ -138,7 +138,6 @@ impl Writer {
 
     pub(super) fn counters(&mut self, counters: Counters) -> &[u8] {
         self.begin();
-        self.number(counters.commits);
         self.number(counters.next_message.get());
         self.number(counters.next_session);
         self.end(&[])
@@ -179,14 +178,23 @@ impl Writer {
     }
 }
 
-impl MessageRow {
-    pub(super) fn read(id: u64, row: &[u8]) -> Option<Self> {
+impl<'a> MessageRow<'a> {
+    pub(super) fn read(id: u64, row: &'a [u8]) -> Option<Self> {
         let mut reader = Reader::new(&[&id.to_be_bytes()], row)?;
         let count = reader.number()?;
         let receivers = (0..count).map(|_| reader.receiver()).collect::<Option<_>>()?;
+        Some(Self { receivers, topic: reader.text()?, payload: reader.rest })
+    }
+
+    /// Bytes of topic and payload.
+    pub(super) fn size(&self) -> usize {
+        self.topic.len() + self.payload.len()
+    }
+
+    pub(super) fn message(&self) -> Option<Message> {
+        let topic = TopicName::try_from(self.topic).ok()?;
         // With room for a packet id: its receivers get it at QoS 1 or 2.
-        let message = reader.content(QoS::AtLeastOnce)?;
-        Some(Self { message, receivers })
+        Message::new(topic, self.payload, QoS::AtLeastOnce).ok()
     }
 }
 
@@ -268,7 +276,6 @@ pub(super) fn retained(topic: &[u8], row: &[u8]) -> Option<Message> {
 pub(super) fn counters(row: &[u8]) -> Option<Counters> {
     let mut reader = Reader::new(&[], row)?;
     let counters = Counters {
-        commits: reader.number()?,
         next_message: MessageId::new(reader.number()?)?,
         next_session: reader.number()?,
     };

@@ -8,7 +8,7 @@ use super::sim_disk::SimDisk;
 fn filled(rng: &mut Rng) -> (SimDisk, Model) {
     let disk = SimDisk::new();
     let (mut store, _) = FileStore::open_with_backend(disk.clone()).unwrap();
-    let mut model = Model::new();
+    let mut model = Model::new(true);
     for _ in 0..80 {
         store.commit(&model.change(rng)).unwrap();
     }

@@ -37,7 +37,7 @@ fn what_is_committed_is_there_after_a_restart() {
     let directory = Directory::new("restart");
     for seed in 0..8 {
         let mut rng = Rng::with_seed(seed);
-        let mut model = Model::new();
+        let mut model = Model::new(true);
         let _ = fs::remove_file(directory.file());
         for _ in 0..20 {
             let opened = FileStore::open(directory.file()).unwrap();

@@ -21,6 +21,7 @@ pub(crate) struct Model {
     next_message: u64,
     next_session: u64,
     touched: BTreeSet<u64>,
+    has_groups: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -67,8 +68,8 @@ struct SessionPicture {
 }
 
 impl Model {
-    pub(crate) fn new() -> Self {
-        Self { next_message: 1, next_session: 1, ..Self::default() }
+    pub(crate) fn new(has_groups: bool) -> Self {
+        Self { next_message: 1, next_session: 1, has_groups, ..Self::default() }
     }
 
     /// Some changes that a broker could make, as one batch.
@@ -183,8 +184,8 @@ impl Model {
             }
             let qos = if rng.bool() { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
             let mut receiver = Receiver::new(SessionId::new(*session), qos, rng.bool());
-            receiver.group =
-                (rng.u8(0..4) == 0).then(|| TopicFilterBuf::new("$share/group/a/#").unwrap());
+            receiver.group = (self.has_groups && rng.u8(0..4) == 0)
+                .then(|| TopicFilterBuf::new("$share/group/a/#").unwrap());
             receivers.push(receiver.clone());
             state.queue.push_back(Waiting { id, message: message.clone(), receiver });
             self.touched.insert(*session);
@@ -291,14 +292,10 @@ impl Model {
     /// as the last of `refused` says, and everything else is as it was.
     pub(crate) fn picture_without(&self, refused: &[Self]) -> Picture {
         let mut picture = self.picture();
+        let Some(last) = refused.last() else { return picture };
+        picture.sessions.retain(|id, _| last.sessions.contains_key(id));
         for (id, session) in &mut picture.sessions {
-            let is_over = refused.last().is_some_and(|last| !last.sessions.contains_key(id));
-            // An end is not among what makes room, but its messages are.
-            if is_over {
-                session.messages.clear();
-            }
-            let mut refused = refused.iter().rev();
-            let Some(later) = refused.find_map(|model| model.sessions.get(id)) else { continue };
+            let later = &last.sessions[id];
             let progress = later.progress(u64::MAX);
             session.may_be_sent = later.may_be_sent;
             session.next_packet_id = later.next_packet_id;

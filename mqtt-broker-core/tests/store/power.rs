@@ -68,7 +68,8 @@ impl Owed {
 fn live(seed: u64, losses: u64, lies: bool, tally: &mut Tally) -> Result<(), String> {
     let mut rng = Rng::with_seed(seed);
     let mut disk = SimDisk::new();
-    let mut owed = Owed { sure: Model::new(), unsure: None, refused: Vec::new() };
+    let mut owed =
+        Owed { sure: Model::new(seed.is_multiple_of(4)), unsure: None, refused: Vec::new() };
     // Making the file is not part of it: a file has its name when it is whole.
     drop(FileStore::open_with_backend(disk.clone()).unwrap());
     if lies {
@@ -107,6 +108,9 @@ fn commit_until_the_end(
 ) -> Result<(), String> {
     loop {
         if rng.u8(0..60) == 0 && store.compact().is_err() {
+            return Ok(());
+        }
+        if rng.u8(0..20) == 0 && store.tidy().is_err() {
             return Ok(());
         }
         disk.set_room(None);
