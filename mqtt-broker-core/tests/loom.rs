@@ -17,7 +17,8 @@ use bytes::Buf;
 use loom::future::block_on;
 use loom::thread;
 use mqtt_broker_core::{
-    Broker, Closed, Config, Connection, ConnectionError, PeerInfo, Transmit, Worker,
+    Batch, Broker, Closed, CommitError, Config, Connection, ConnectionError, Message, MessageId,
+    PeerInfo, Recovered, SessionId, Store, Transmit, Worker,
 };
 
 /// Switches of threads where none is due. Nearly all models are complete in seconds without a bound;
@@ -59,11 +60,15 @@ fn puback(id: u8) -> [u8; 4] {
     [0x40, 2, 0, id]
 }
 
-fn broker(change: impl Fn(&mut Config)) -> Broker {
+fn config(change: impl Fn(&mut Config)) -> Config {
     let mut config = Config::default();
     config.hash_seed = 7;
     change(&mut config);
-    Broker::new(config, ())
+    config
+}
+
+fn broker(change: impl Fn(&mut Config)) -> Broker {
+    Broker::new(config(change), ())
 }
 
 struct Client {
@@ -158,6 +163,43 @@ fn a_local_subscription_that_goes_to_sleep_is_woken_for_a_message() {
         let message = block_on(receiver.recv());
         assert_eq!(message.topic().as_bytes(), b"t");
         publisher.join().unwrap();
+    });
+}
+
+/// A disk that is as fast as it is large.
+struct Instantly;
+
+impl Store for Instantly {
+    fn commit(&mut self, _: &Batch) -> Result<(), CommitError> {
+        Ok(())
+    }
+
+    fn load(
+        &mut self,
+        _: SessionId,
+        _: &[MessageId],
+    ) -> Result<Vec<(MessageId, Message)>, CommitError> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn a_committer_that_goes_to_sleep_is_woken_and_wakes_who_waits_for_it() {
+    explore(|| {
+        let now = Instant::now();
+        let (broker, mut journal) = Broker::restore(config(|_| {}), (), Recovered::default(), now);
+        let mut publisher = Client::connected(&broker, b'p', CLEAN);
+        let committer = thread::spawn(move || {
+            assert!(block_on(std::future::poll_fn(|cx| journal.poll_ready(cx))));
+            assert!(journal.commit(&mut Instantly).unwrap());
+            journal
+        });
+        // With RETAIN, so that it has to survive.
+        let mut retained = publish(b't', 1).to_vec();
+        retained[0] |= 1;
+        publisher.send(&retained);
+        publisher.drive_until(|publisher| publisher.has(&puback(1)));
+        committer.join().unwrap();
     });
 }
 
