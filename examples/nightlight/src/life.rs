@@ -305,9 +305,13 @@ impl Life {
     }
 }
 
+/// What is read first waits so long: the connection is usually there by then, and is said first.
+const SETTLED: Duration = Duration::from_millis(100);
+
 /// Ticks that keep their beat: one that came late does not shift the others, as a sleep would.
 pub(crate) fn ticks(first_after: Duration, period: Duration) -> Interval {
-    let mut ticks = interval_at(tokio::time::Instant::now() + first_after, period);
+    let first = tokio::time::Instant::now() + SETTLED + first_after;
+    let mut ticks = interval_at(first, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
 }
