@@ -52,6 +52,8 @@ impl Peer for Subscriber {
                 ledger.lose_session();
             }
             self.received.clear();
+        }
+        if !session_present || !self.is_subscribed {
             out.extend(subscribe(1, &[("1/+", 1), ("2/+", 2)]));
         }
     }
