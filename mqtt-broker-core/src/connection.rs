@@ -3,6 +3,7 @@
 mod acks;
 mod connect;
 mod publish;
+mod run;
 mod subscribe;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::session::{Link, Session, State};
 use crate::sync::{Arc, MutexGuard};
 use crate::{Broker, Closed, ConnectionError, Worker};
 use acks::Acks;
+pub(crate) use run::Run;
 
 /// A tail that grew beyond this is let go of when it is empty again: an idle connection holds no
 /// buffer, and nearly every packet that is cut in two is smaller.
@@ -328,11 +330,21 @@ impl Connection {
         let mut at = 0;
         while self.takes_packets() {
             let rest = bytes.get(at..).unwrap_or_default();
-            let (packet, len) = match decode(rest, self.max_packet()) {
+            let max_packet = self.max_packet();
+            let (packet, len) = match decode(rest, max_packet) {
                 Ok(Some(decoded)) => decoded,
                 Ok(None) => break,
                 Err(error) => return Err(self.refuse_malformed(error, worker)),
             };
+            if let Stage::Open(open) = &mut self.stage
+                && Run::may_begin(&packet, len, rest)
+                && open.takes_runs(self.broker.shared())
+                && let Some(run) = Run::at_front(&packet, rest, max_packet)
+            {
+                let shared = self.broker.shared();
+                at += open.handle_run(shared, worker, run, &mut self.replies, now)?;
+                continue;
+            }
             let acks = Acks::at_front(&packet, rest);
             let frame = at..at + len;
             at += len.max(acks.encoded_len());
@@ -360,7 +372,7 @@ impl Connection {
         let shared = self.broker.shared();
         match packet {
             Packet::Publish(publish) => {
-                open.handle_publish(shared, worker, publish, part, &mut self.replies, now)
+                open.handle_publish(shared, worker, publish, Some(part), &mut self.replies, now)
             }
             Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_) => {
                 open.handle_acks(shared, worker, packet.packet_type(), acks, &mut self.replies)

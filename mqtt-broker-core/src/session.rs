@@ -13,6 +13,7 @@ use mqtt_codec::{
 };
 
 use crate::config::Config;
+use crate::connection::Run;
 use crate::hooks::DropReason;
 use crate::journal::{InFlight, MessageId, Progress, Record, Recorder, RecoveredMessage};
 use crate::publication::Publication;
@@ -330,6 +331,32 @@ impl State {
         }
         let message = publication.message().with(qos, false);
         self.accept(Queued { message, group: group.cloned(), number }, config, worker, tx)
+    }
+
+    /// Whether a run of QoS 0 messages can go to the client at once.
+    pub(crate) fn takes_run(&self, run: Run<'_>, config: &Config) -> bool {
+        let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
+        self.is_connected()
+            && self.mount_point.is_none()
+            && !self.queue.holds_qos0()
+            && waiting + run.bytes().len() <= config.max_outbox_bytes
+    }
+
+    /// Delivers a run of QoS 0 messages to a client that is there and has room for all of it. False, and
+    /// nothing is done, when each message has to be looked at.
+    pub(crate) fn deliver_run(
+        &mut self,
+        run: Run<'_>,
+        config: &Config,
+        worker: &mut Worker,
+    ) -> bool {
+        if !self.takes_run(run, config) {
+            return false;
+        }
+        let out = self.outbox.get_or_insert_with(|| worker.buffer());
+        out.append(|own| own.extend_from_slice(run.bytes()));
+        worker.tally.count_run_sent(run.count(), run.payload_bytes());
+        true
     }
 
     /// Takes a message that is to be kept until it is delivered: sends it when nothing waits before

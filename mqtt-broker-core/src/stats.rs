@@ -91,6 +91,13 @@ counters! {
 }
 
 impl Tally {
+    /// Counts several PUBLISH packets on their way to a client.
+    pub(crate) fn count_run_sent(&mut self, count: u64, payload_bytes: u64) {
+        self.messages_sent += count;
+        self.publish_sent += count;
+        self.publish_bytes_sent += payload_bytes;
+    }
+
     /// Counts a PUBLISH on its way to a client.
     pub(crate) fn count_publish_sent(&mut self, payload: &[u8]) {
         self.messages_sent += 1;
