@@ -207,7 +207,7 @@ fn max_connect_rate_sheds_a_flood_of_connections() {
         assert_eq!(broker.log_text().contains("connections refused"), rate == 1);
         assert_eq!(Wire::connect_code(&broker, &guest()), 0, "this machine is not counted");
         if rate == 1 {
-            std::thread::sleep(Duration::from_millis(1100));
+            sleep(Duration::from_millis(1100));
             assert!(served(1) == 1, "the next second has a place");
         }
     }
@@ -449,7 +449,7 @@ fn memory_limit_counts_packets_that_have_not_ended() {
     senders.iter_mut().for_each(|sender| sender.send_to_the_end(beginning));
     // Reading 38 MB takes some hundredths of a second.
     let most = (0..100).map(|_| {
-        std::thread::sleep(Duration::from_millis(10));
+        sleep(Duration::from_millis(10));
         broker.memory()
     });
     let grown = most.max().unwrap_or_default().saturating_sub(before);
