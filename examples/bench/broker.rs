@@ -13,8 +13,9 @@ use crate::Meter;
 /// How long a broker may take to listen.
 const START: Duration = Duration::from_secs(20);
 
-/// The configuration of every broker that reads Mosquitto's format, ours among them: no limit of queues or windows, so that nobody is measured by a setting. Brokers that write
-/// `$SYS` go on doing so.
+/// The configuration of every broker that reads Mosquitto's format, ours among them: no limit of
+/// queues or windows, so that nobody is measured by a setting. Brokers that write `$SYS` go on doing
+/// so.
 const CONFIG: &str = "\
 allow_anonymous true
 log_type error

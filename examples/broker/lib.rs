@@ -2,10 +2,11 @@
 //!
 //! `main.rs` reads the command line, [`config`] the configuration file, [`server`] binds the
 //! [`listener`]s and serves until a signal comes. [`doors`] keeps out what is too much, by its
-//! [`connect_rate`] and by the [`memory`] that is left, with [`guarded`] transports as the last resort. [`access`] decides who may connect and do what, with
-//! the files that [`password`] and [`acl`] read. [`persistence`] keeps what must survive a restart. [`tls`] and [`websocket`] are what MQTT comes in,
-//! [`sys`] and [`metrics`] what the broker tells about itself, [`log`], [`process`], [`workers`] and
-//! [`descriptors`] what ties it to the system.
+//! [`connect_rate`] and by the [`memory`] that is left, with [`guarded`] transports as the last
+//! resort. [`access`] decides who may connect and do what, with the files that [`password`] and
+//! [`acl`] read. [`persistence`] keeps what must survive a restart. [`tls`] and [`websocket`] are what
+//! MQTT comes in, [`sys`] and [`metrics`] what the broker tells about itself, [`log`], [`process`],
+//! [`workers`] and [`descriptors`] what ties it to the system.
 
 pub mod access;
 pub mod acl;

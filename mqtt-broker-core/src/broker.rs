@@ -71,8 +71,8 @@ impl Broker {
     }
 
     /// Waits until everything is durable that has happened until now: all messages that
-    /// [`publish`](Self::publish) has taken, for instance. At once without a [`Journal`](crate::Journal); never when
-    /// its store has failed.
+    /// [`publish`](Self::publish) has taken, for instance. At once without a
+    /// [`Journal`](crate::Journal); never when its store has failed.
     pub async fn flush(&self) {
         let last = self.shared.log.as_ref().map_or(0, |log| log.last());
         let mut wait = Wait::new(last, false);

@@ -67,8 +67,8 @@ pub(super) async fn refuse<T: AsyncWrite + Unpin>(stream: &mut T, status: &str) 
     stream.shutdown().await
 }
 
-/// The file of a request's path, and its length. Only plain names lead to one: no `..`, and nothing outside of the
-/// folder by a link either.
+/// The file of a request's path, and its length. Only plain names lead to one: no `..`, and nothing
+/// outside of the folder by a link either.
 fn locate(folder: &Path, path: &str) -> Option<(PathBuf, u64)> {
     let path = path.split(['?', '#']).next()?;
     let path = decode(path)?;
