@@ -165,7 +165,8 @@ impl Broker {
 
     /// The sessions of connected and absent clients, in the order in which they were made.
     pub fn sessions(&self) -> Vec<SessionInfo> {
-        self.shared.registry.list()
+        let Shared { registry, router, .. } = self.shared();
+        registry.list().iter().filter_map(|session| session.info(router)).collect()
     }
 
     /// Up to `count` retained messages that match, in the order of their topics: the first ones, or

@@ -4,7 +4,7 @@ use mqtt_codec::{QoS, TopicFilter};
 
 use crate::journal::Recorder;
 use crate::router::Sharing;
-use crate::session::{Displaced, Replay, Session, Subscription};
+use crate::session::{Displaced, Replay, Session};
 use crate::sync::Arc;
 use crate::{Broker, Message};
 
@@ -22,8 +22,8 @@ impl LocalSubscription {
     pub(crate) fn new(broker: &Broker, filter: TopicFilter<'_>, qos: QoS) -> Self {
         let shared = broker.shared();
         let session = shared.registry.local(&shared.config);
-        session.lock().subscriptions.push(Subscription { filter: filter.into(), qos });
-        shared.router.subscribe(filter, &session, qos);
+        let subscription = shared.router.subscribe(filter, &session, qos);
+        session.lock().subscriptions.extend(subscription);
         if Sharing::of(filter) == Sharing::None {
             session.lock().replays.push_back(Replay { filter: filter.into(), qos, after: None });
         }

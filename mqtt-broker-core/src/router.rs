@@ -1,11 +1,12 @@
 //! Who gets a message: the subscriptions of all sessions, by filter.
 
+mod arena;
 mod cache;
 mod group;
+mod names;
 mod subscribers;
 mod trie;
 
-use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
@@ -16,8 +17,9 @@ use crate::sync::{Arc, AtomicU64, Ordering, RwLock, RwLockWriteGuard};
 pub(crate) use cache::RouteCache;
 pub(crate) use group::{Group, Member};
 pub use group::{SharedFilter, Sharing};
+use names::{Named, Names};
 pub(crate) use subscribers::{ReceiverId, Route};
-use trie::{Trie, Walk};
+use trie::{FilterId, Trie, Walk};
 
 /// The subscriptions, behind one lock that is never held with a session's.
 #[derive(Debug)]
@@ -28,45 +30,102 @@ pub(crate) struct Router {
     hasher: FixedState,
 }
 
+/// A subscription of a session, which keeps this and no text: 8 bytes, valid until the session is
+/// unsubscribed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subscription {
+    /// To a filter.
+    Alone(FilterId),
+    /// As a member of a group, by its number.
+    Shared(u32),
+}
+
 #[derive(Debug)]
 struct Tables {
     trie: Trie,
     /// Shared subscriptions by their whole filter. In the trie a group stands where a session
     /// would.
-    groups: HashMap<TopicFilterBuf, Arc<Group>, FixedState>,
+    groups: Names<SharedSubscription>,
     groups_made: u64,
     /// Members of all groups.
     members: usize,
 }
 
+#[derive(Debug)]
+struct SharedSubscription {
+    group: Arc<Group>,
+    /// Where it stands in the trie.
+    place: FilterId,
+}
+
+impl Named for SharedSubscription {
+    fn name(&self) -> &[u8] {
+        self.group.filter().as_bytes()
+    }
+}
+
 impl Router {
     pub(crate) fn new(hash_seed: u64) -> Self {
-        let groups = HashMap::with_hasher(FixedState::with_seed(hash_seed));
-        let trie = Trie::new(hash_seed);
-        let tables = Tables { trie, groups, groups_made: 0, members: 0 };
         let hasher = FixedState::with_seed(hash_seed);
+        let (trie, groups) = (Trie::new(&hasher), Names::new(hasher.clone()));
+        let tables = Tables { trie, groups, groups_made: 0, members: 0 };
         Self { tables: RwLock::new(tables), generation: Arc::default(), hasher }
     }
 
-    /// Adds a subscription or changes its QoS [MQTT-3.8.4-3].
-    pub(crate) fn subscribe(&self, filter: TopicFilter<'_>, session: &Arc<Session>, qos: QoS) {
+    /// Adds a subscription or changes its QoS [MQTT-3.8.4-3]. Gives back a new one, for the session
+    /// to keep.
+    pub(crate) fn subscribe(
+        &self,
+        filter: TopicFilter<'_>,
+        session: &Arc<Session>,
+        qos: QoS,
+    ) -> Option<Subscription> {
         let mut tables = self.change();
         let session = Arc::clone(session);
-        match Sharing::of(filter) {
-            Sharing::None => tables.trie.insert(filter, Route::One { session, qos }),
+        let (subscription, is_new) = match Sharing::of(filter) {
+            Sharing::None => {
+                let (id, is_new) = tables.trie.insert(filter, Route::One { session, qos });
+                (Subscription::Alone(id), is_new)
+            }
             Sharing::Group(shared) => tables.join(filter, shared.filter, Member { session, qos }),
-            Sharing::Invalid => {}
-        }
+            Sharing::Invalid => return None,
+        };
+        is_new.then_some(subscription)
     }
 
     /// Removes exactly this subscription [MQTT-3.10.4-1].
-    pub(crate) fn unsubscribe(&self, filter: TopicFilter<'_>, session: &Session) {
+    pub(crate) fn unsubscribe(&self, subscription: Subscription, session: &Session) {
         let mut tables = self.change();
-        match Sharing::of(filter) {
-            Sharing::None => tables.trie.remove(filter, session.id()),
-            Sharing::Group(shared) => tables.leave(filter, shared.filter, session),
-            Sharing::Invalid => {}
+        match subscription {
+            Subscription::Alone(id) => tables.trie.remove(id, session.id()),
+            Subscription::Shared(group) => tables.leave(group, session),
         }
+    }
+
+    /// A session's subscription to a filter, if it has one.
+    pub(crate) fn find(&self, filter: TopicFilter<'_>, session: &Session) -> Option<Subscription> {
+        let tables = self.tables.read();
+        let subscription = match Sharing::of(filter) {
+            Sharing::None => Subscription::Alone(tables.trie.id(filter)?),
+            Sharing::Group(_) => Subscription::Shared(tables.groups.find(filter.as_bytes())?),
+            Sharing::Invalid => return None,
+        };
+        tables.qos(subscription, session).map(|_| subscription)
+    }
+
+    /// The filters and QoS of a session's subscriptions.
+    pub(crate) fn filters(
+        &self,
+        subscriptions: &[Subscription],
+        session: &Session,
+    ) -> Vec<(TopicFilterBuf, QoS)> {
+        let tables = self.tables.read();
+        subscriptions
+            .iter()
+            .filter_map(|&subscription| {
+                Some((tables.filter(subscription)?, tables.qos(subscription, session)?))
+            })
+            .collect()
     }
 
     fn change(&self) -> RwLockWriteGuard<'_, Tables> {
@@ -105,7 +164,9 @@ impl Router {
 
     /// The group of a shared subscription, by its whole filter.
     pub(crate) fn group(&self, filter: TopicFilter<'_>) -> Option<Arc<Group>> {
-        self.tables.read().groups.get(filter.as_bytes()).cloned()
+        let tables = self.tables.read();
+        let number = tables.groups.find(filter.as_bytes())?;
+        tables.groups.get(number).map(|shared| Arc::clone(&shared.group))
     }
 
     /// Subscriptions of all sessions.
@@ -121,28 +182,49 @@ impl Router {
 }
 
 impl Tables {
-    fn join(&mut self, name: TopicFilter<'_>, filter: TopicFilter<'_>, member: Member) {
-        let name = TopicFilterBuf::from(name);
-        let is_new = if let Some(group) = self.groups.get(&name) {
-            group.insert(member)
+    fn join(
+        &mut self,
+        name: TopicFilter<'_>,
+        filter: TopicFilter<'_>,
+        member: Member,
+    ) -> (Subscription, bool) {
+        let known = self.groups.find(name.as_bytes());
+        let known = known.and_then(|number| Some((number, self.groups.get(number)?)));
+        let (number, is_new) = if let Some((number, shared)) = known {
+            (number, shared.group.insert(member))
         } else {
             self.groups_made += 1;
-            let group = Arc::new(Group::new(ReceiverId::group(self.groups_made), name.clone()));
+            let group = Arc::new(Group::new(ReceiverId::group(self.groups_made), name.into()));
             group.insert(member);
-            self.trie.insert(filter, Route::Group(Arc::clone(&group)));
-            self.groups.insert(name, group);
-            true
+            let (place, _) = self.trie.insert(filter, Route::Group(Arc::clone(&group)));
+            (self.groups.insert(SharedSubscription { group, place }), true)
         };
         self.members += usize::from(is_new);
+        (Subscription::Shared(number), is_new)
     }
 
-    fn leave(&mut self, name: TopicFilter<'_>, filter: TopicFilter<'_>, session: &Session) {
-        let Some(group) = self.groups.get(name.as_bytes()) else { return };
+    fn leave(&mut self, number: u32, session: &Session) {
+        let Some(SharedSubscription { group, place }) = self.groups.get(number) else { return };
         let (was_member, has_others) = group.remove(session);
         self.members -= usize::from(was_member);
         if !has_others {
-            self.trie.remove(filter, group.id());
-            self.groups.remove(name.as_bytes());
+            self.trie.remove(*place, group.id());
+            self.groups.remove(number);
+        }
+    }
+
+    /// The QoS that a session was granted.
+    fn qos(&self, subscription: Subscription, session: &Session) -> Option<QoS> {
+        match subscription {
+            Subscription::Alone(id) => self.trie.route(id, session.id()).map(Route::qos),
+            Subscription::Shared(number) => self.groups.get(number)?.group.qos(session),
+        }
+    }
+
+    fn filter(&self, subscription: Subscription) -> Option<TopicFilterBuf> {
+        match subscription {
+            Subscription::Alone(id) => self.trie.filter(id),
+            Subscription::Shared(number) => Some(self.groups.get(number)?.group.filter().clone()),
         }
     }
 }
@@ -241,18 +323,24 @@ mod tests {
             let router = Router::new(7);
             let filters: Vec<_> = filters.iter().map(|f| TopicFilter::new(f).unwrap()).collect();
             let mut model = Model::new();
+            let mut ids = BTreeMap::new();
             let mut cache = RouteCache::default();
             for step in steps {
                 match step {
                     Step::Subscribe(filter, session, qos) => {
                         let filter = *filter.get(&filters);
                         let qos = QoS::try_from(qos).unwrap();
-                        router.subscribe(filter, &sessions[session], qos);
-                        model.insert((filter, session), qos);
+                        let new = router.subscribe(filter, &sessions[session], qos);
+                        let was_known = model.insert((filter, session), qos).is_some();
+                        let is_valid = Sharing::of(filter) != Sharing::Invalid;
+                        prop_assert_eq!(new.is_some(), is_valid && !was_known);
+                        ids.extend(new.map(|id| ((filter, session), id)));
                     }
                     Step::Unsubscribe(filter, session) => {
                         let filter = *filter.get(&filters);
-                        router.unsubscribe(filter, &sessions[session]);
+                        let known = router.find(filter, &sessions[session]);
+                        prop_assert_eq!(known, ids.remove(&(filter, session)));
+                        known.into_iter().for_each(|id| router.unsubscribe(id, &sessions[session]));
                         model.remove(&(filter, session));
                     }
                     Step::Find(topic) => {
@@ -280,12 +368,14 @@ mod tests {
                 }
                 prop_assert_eq!(router.len(), model.len());
             }
-            for (filter, session) in model.into_keys() {
-                router.unsubscribe(filter, &sessions[session]);
+            for ((filter, session), qos) in model {
+                let (id, session) = (ids[&(filter, session)], &sessions[session]);
+                prop_assert_eq!(router.filters(&[id], session), [(filter.into(), qos)]);
+                router.unsubscribe(id, session);
             }
             let tables = router.tables.read();
             prop_assert!(tables.trie.is_bare(), "something is left behind: {:?}", tables);
-            prop_assert!(tables.groups.is_empty());
+            prop_assert_eq!(tables.groups.len(), 0);
             prop_assert_eq!(tables.members, 0);
         }
     }

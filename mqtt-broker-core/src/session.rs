@@ -19,7 +19,7 @@ use crate::hooks::DropReason;
 use crate::journal::{MessageId, Record, Recorder};
 use crate::publication::Publication;
 use crate::qos::{AckedQoS, Receiver, Sender, Unfinished, WrongAck};
-use crate::router::{Group, ReceiverId};
+use crate::router::{Group, ReceiverId, Router, Subscription};
 use crate::send_buffer::SendBuffer;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::{Client, Closed, ConnectionError, Message, MountPoint, Worker};
@@ -116,13 +116,6 @@ pub(crate) enum Link {
     Local,
     /// The session is over; its handle is held by somebody who does not know yet.
     Ended,
-}
-
-/// A subscription of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Subscription {
-    pub(crate) filter: TopicFilterBuf,
-    pub(crate) qos: QoS,
 }
 
 /// A message that a session keeps until it is delivered.
@@ -252,24 +245,29 @@ impl Session {
         (state.epoch == epoch && !state.is_ended()).then_some(state)
     }
 
-    fn info(&self) -> SessionInfo {
-        let state = self.lock();
-        SessionInfo {
-            client_id: self.client_id.to_string(),
-            client: state.owner.clone(),
-            is_connected: matches!(state.link, Link::Connected | Link::Closing(_)),
-            is_clean: self.is_clean,
-            subscriptions: state
-                .subscriptions
-                .iter()
-                .map(|subscription| (subscription.filter.clone(), subscription.qos))
-                .collect(),
-            queued: state.queue.len(),
-            queued_bytes: state.queue.bytes(),
-            in_flight: state.sender.in_flight(),
-            unreleased: state.receiver.open(),
-            unsent_bytes: state.outbox.as_ref().map_or(0, |outbox| outbox.len()),
-        }
+    /// What there is to know of it. `None` when it is over.
+    pub(crate) fn info(&self, router: &Router) -> Option<SessionInfo> {
+        let _unchanged = self.lock_subscriptions();
+        let (info, subscriptions) = {
+            let state = self.lock();
+            if state.is_ended() {
+                return None;
+            }
+            let info = SessionInfo {
+                client_id: self.client_id.to_string(),
+                client: state.owner.clone(),
+                is_connected: matches!(state.link, Link::Connected | Link::Closing(_)),
+                is_clean: self.is_clean,
+                subscriptions: Vec::new(),
+                queued: state.queue.len(),
+                queued_bytes: state.queue.bytes(),
+                in_flight: state.sender.in_flight(),
+                unreleased: state.receiver.open(),
+                unsent_bytes: state.outbox.as_ref().map_or(0, |outbox| outbox.len()),
+            };
+            (info, state.subscriptions.clone())
+        };
+        Some(SessionInfo { subscriptions: router.filters(&subscriptions, self), ..info })
     }
 }
 
@@ -481,6 +479,14 @@ impl State {
     /// Whether a topic is not below the client's mount point.
     fn is_elsewhere(&self, topic: TopicName<'_>) -> bool {
         self.mount_point.as_ref().is_some_and(|mount| mount.inside(topic).is_none())
+    }
+
+    pub(crate) fn add_subscription(&mut self, subscription: Subscription) {
+        if self.subscriptions.is_empty() {
+            // Many clients have one, and a vector would make room for four.
+            self.subscriptions.reserve_exact(1);
+        }
+        self.subscriptions.push(subscription);
     }
 
     /// Begins a connection: CONNACK, which waits for batch `after` of the journal, is first

@@ -48,7 +48,7 @@ impl Shared {
             if let Some(Ended { session, subscriptions, shared: left }) = displaced.ended {
                 let _changing = session.lock_subscriptions();
                 for subscription in subscriptions {
-                    self.router.unsubscribe(subscription.filter.as_topic_filter(), &session);
+                    self.router.unsubscribe(subscription, &session);
                 }
                 shared.extend(left);
             }

@@ -10,7 +10,7 @@ use crate::hooks::{Client, Hooks, PeerInfo};
 use crate::journal::{
     Journal, Log, MessageId, Recorder, Recovered, RecoveredSession, RecoveredSubscription,
 };
-use crate::session::{Displaced, Link, Replay, Session, State, Subscription, Will};
+use crate::session::{Displaced, Link, Replay, Session, State, Will};
 use crate::sync::Arc;
 
 impl Broker {
@@ -71,7 +71,6 @@ impl Shared {
         });
         let mut state = State::new(Link::Absent(now), &self.config);
         for RecoveredSubscription { filter, qos, is_replayed } in &recovered.subscriptions {
-            state.subscriptions.push(Subscription { filter: filter.clone(), qos: *qos });
             if !is_replayed {
                 let replay = Replay { filter: filter.clone(), qos: *qos, after: None };
                 state.replays.push_back(replay);
@@ -84,7 +83,8 @@ impl Shared {
         state.owner = Some(client);
         let session = self.registry.restore(recovered.session, &recovered.client_id, state);
         for RecoveredSubscription { filter, qos, .. } in &recovered.subscriptions {
-            self.router.subscribe(filter.as_topic_filter(), &session, *qos);
+            let subscription = self.router.subscribe(filter.as_topic_filter(), &session, *qos);
+            session.lock().subscriptions.extend(subscription);
         }
         session
     }

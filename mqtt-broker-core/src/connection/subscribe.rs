@@ -7,7 +7,7 @@ use crate::Worker;
 use crate::broker::Shared;
 use crate::journal::{Record, Recorder};
 use crate::router::Sharing;
-use crate::session::{Replay, Subscription};
+use crate::session::Replay;
 
 impl Open {
     /// Adds subscriptions and answers with one SUBACK [MQTT-3.8.4-4], behind which what is retained
@@ -70,23 +70,18 @@ impl Open {
         let qos = shared.hooks.authorize_subscribe(&self.client, filter, qos)?;
         let mut tx = shared.transaction_for(&self.session);
         let changing = self.session.lock_subscriptions();
-        {
-            let mut state = self.lock()?;
-            let filter = TopicFilterBuf::from(filter);
-            let subscriptions = &mut state.subscriptions;
-            if let Some(known) = subscriptions.iter_mut().find(|known| known.filter == filter) {
-                known.qos = qos;
-            } else if subscriptions.len() < shared.config.max_subscriptions {
-                if subscriptions.is_empty() {
-                    // Many clients have one, and a vector would make room for four.
-                    subscriptions.reserve_exact(1);
-                }
-                subscriptions.push(Subscription { filter, qos });
-            } else {
-                return None;
-            }
+        let has_room = self.lock()?.subscriptions.len() < shared.config.max_subscriptions;
+        if !has_room && shared.router.find(filter, &self.session).is_none() {
+            return None;
         }
-        shared.router.subscribe(filter, &self.session, qos);
+        if let Some(subscription) = shared.router.subscribe(filter, &self.session, qos) {
+            let Some(mut state) = self.lock() else {
+                // Another connection has the session by now, or it is over.
+                shared.router.unsubscribe(subscription, &self.session);
+                return None;
+            };
+            state.add_subscription(subscription);
+        }
         drop(changing);
         let (session, recorded) = (self.session.id().into(), filter.into());
         tx.record(Record::Subscribe { session, filter: recorded, qos });
@@ -116,13 +111,15 @@ impl Open {
             let filter = filter.as_topic_filter();
             let mut tx = shared.transaction_for(&self.session);
             let changing = self.session.lock_subscriptions();
+            let known = shared.router.find(filter, &self.session);
             {
                 let Some(mut state) = self.lock() else { return 0 };
-                let same = |known: &TopicFilterBuf| known.as_bytes() == filter.as_bytes();
-                state.subscriptions.retain(|known| !same(&known.filter));
-                state.replays.retain(|replay| !same(&replay.filter));
+                state.subscriptions.retain(|own| Some(*own) != known);
+                state.replays.retain(|replay| replay.filter.as_bytes() != filter.as_bytes());
             }
-            shared.router.unsubscribe(filter, &self.session);
+            if let Some(subscription) = known {
+                shared.router.unsubscribe(subscription, &self.session);
+            }
             drop(changing);
             let (session, recorded) = (self.session.id().into(), filter.into());
             tx.record(Record::Unsubscribe { session, filter: recorded });

@@ -28,7 +28,12 @@ pub enum Sharing<'a> {
 impl<'a> Sharing<'a> {
     /// Takes a filter apart.
     pub fn of(filter: TopicFilter<'a>) -> Self {
-        let Some(rest) = filter.as_str().strip_prefix("$share/") else { return Self::None };
+        const PREFIX: &str = "$share/";
+        if !filter.as_bytes().starts_with(PREFIX.as_bytes()) {
+            // A text costs a look at each byte.
+            return Self::None;
+        }
+        let rest = filter.as_str().strip_prefix(PREFIX).unwrap_or_default();
         match rest.split_once('/').map(|(group, filter)| (group, TopicFilter::new(filter))) {
             Some((group, Ok(filter))) if !group.is_empty() && !group.contains(['+', '#']) => {
                 Self::Group(SharedFilter { group, filter })
@@ -97,6 +102,12 @@ impl Group {
                 true
             }
         }
+    }
+
+    /// The QoS that a session was granted, if it is a member.
+    pub(super) fn qos(&self, session: &Session) -> Option<QoS> {
+        let members = self.members.lock();
+        members.list.iter().find(|member| member.is(session)).map(|member| member.qos)
     }
 
     /// True when it was a member, and whether others are left.

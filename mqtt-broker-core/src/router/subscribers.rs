@@ -67,7 +67,8 @@ pub(crate) enum Subscribers {
     #[default]
     None,
     One(Route),
-    Many(Vec<Route>),
+    #[expect(clippy::box_collection, reason = "16 bytes instead of 24, in each filter there is")]
+    Many(Box<Vec<Route>>),
 }
 
 impl Subscribers {
@@ -81,6 +82,12 @@ impl Subscribers {
             Self::One(route) => std::slice::from_ref(route),
             Self::Many(routes) => routes,
         }
+    }
+
+    /// How a session or a group is subscribed, if it is.
+    pub(crate) fn get(&self, receiver: ReceiverId) -> Option<&Route> {
+        let routes = self.as_slice();
+        routes.get(routes.binary_search_by_key(&receiver, Route::id).ok()?)
     }
 
     /// Adds a subscriber or replaces its QoS. True when it is new.
@@ -97,7 +104,7 @@ impl Subscribers {
             Self::One(only) => {
                 let mut both = vec![only, route];
                 both.sort_unstable_by_key(Route::id);
-                *self = Self::Many(both);
+                *self = Self::Many(Box::new(both));
                 true
             }
             Self::Many(mut routes) => {

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use foldhash::fast::FixedState;
 
-use super::{Link, Queued, Session, State, Subscription, Will};
+use super::{Link, Queued, Session, State, Will};
 use crate::journal::{Recorder, SessionId};
-use crate::router::ReceiverId;
+use crate::router::{ReceiverId, Subscription};
 use crate::sync::{Arc, Mutex};
-use crate::{Closed, Config, SessionInfo, Stats};
+use crate::{Closed, Config, Stats};
 
 /// The sessions of a broker, by client id. Its lock comes before a session's.
 #[derive(Debug)]
@@ -199,8 +199,9 @@ impl Registry {
         Some(displaced)
     }
 
-    pub(crate) fn list(&self) -> Vec<SessionInfo> {
-        self.sessions.lock().in_order().into_iter().map(|session| session.info()).collect()
+    /// The sessions in the order in which they were made.
+    pub(crate) fn list(&self) -> Vec<Arc<Session>> {
+        self.sessions.lock().in_order().into_iter().cloned().collect()
     }
 
     /// Asks the connection of one client id, or all connections, to end.
