@@ -137,6 +137,16 @@ impl<T> Sender<T> {
     /// PUBACK: the message of `id` is delivered and given back. `None` for an id that is not in
     /// use, as after a repeated acknowledgement: ignore it.
     pub fn handle_puback(&mut self, id: PacketId) -> Result<Option<T>, WrongAck> {
+        if id == self.first
+            && let Some(Slot::Published(AckedQoS::AtLeastOnce, _)) = self.slots.front()
+        {
+            // The common one: it is the oldest.
+            self.open -= 1;
+            self.first = id.next();
+            let slot = self.slots.pop_front();
+            self.shed();
+            return Ok(slot.and_then(Slot::into_item));
+        }
         match self.slot(id) {
             None | Some(Slot::Done) => Ok(None),
             Some(slot @ Slot::Published(AckedQoS::AtLeastOnce, _)) => {
@@ -287,12 +297,16 @@ impl<T> Default for Sender<T> {
 }
 
 impl<T> Slot<T> {
-    /// Takes the message out; the slot is done unless the caller says otherwise.
-    fn take(&mut self) -> Option<T> {
-        match std::mem::replace(self, Self::Done) {
+    fn into_item(self) -> Option<T> {
+        match self {
             Self::Published(_, item) => Some(item),
             _ => None,
         }
+    }
+
+    /// Takes the message out; the slot is done unless the caller says otherwise.
+    fn take(&mut self) -> Option<T> {
+        std::mem::replace(self, Self::Done).into_item()
     }
 }
 
