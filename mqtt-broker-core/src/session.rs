@@ -9,8 +9,8 @@ use std::task::Waker;
 use std::time::Instant;
 
 use mqtt_codec::{
-    ConnAck, Delivery, Packet, PacketId, PacketType, Publish, PublishRun, QoS, TopicFilterBuf,
-    TopicName, TopicNameBuf,
+    ConnAck, Delivery, Packet, PacketId, PacketType, PublishRun, QoS, TopicFilterBuf, TopicName,
+    TopicNameBuf,
 };
 
 use crate::config::Config;
@@ -338,8 +338,7 @@ impl State {
             return false;
         }
         if qos > QoS::AtMostOnce {
-            let topic = run.topic().as_bytes().len();
-            return self.queue.has_room(run.len(), run.len() * topic + run.payload_bytes(), config);
+            return self.queue.has_room(run.len(), size(run), config);
         }
         let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
         self.is_connected()
@@ -356,11 +355,14 @@ impl State {
         config: &Config,
         worker: &mut Worker,
     ) {
-        if qos > QoS::AtMostOnce {
+        let acked = AckedQoS::new(qos);
+        let queued = kept.iter().map(|message| {
+            let message = message.clone().with(qos, false);
+            Queued { message, group: None, number: None }
+        });
+        if acked.is_some() && !self.may_send_run(run, config) {
             let mut sends = self.queue.is_empty();
-            for message in kept {
-                let message = message.clone().with(qos, false);
-                let queued = Queued { message, group: None, number: None };
+            for queued in queued {
                 sends = sends && self.may_send(&queued.message, config);
                 if sends {
                     self.send(queued, worker, &mut Unrecorded);
@@ -371,13 +373,23 @@ impl State {
             return;
         }
         let out = self.outbox.get_or_insert_with(|| worker.buffer());
-        out.append(|own| match run.qos() {
-            QoS::AtMostOnce => own.extend_from_slice(run.bytes()),
-            _ => run.publishes().for_each(|publish| {
-                Publish { delivery: Delivery::AtMostOnce, ..publish }.encode(own);
-            }),
-        });
+        out.append(|own| run.encode_to_vec(qos, self.sender.next_id(), own));
         worker.tally.count_run_sent(run);
+        if let Some(acked) = acked {
+            self.in_flight_bytes += size(run);
+            self.sender.begin_all(acked, queued);
+        }
+    }
+
+    /// Whether the client is there, nothing waits, and the window and the outbox have room for all
+    /// messages of a run.
+    fn may_send_run(&self, run: PublishRun<'_>, config: &Config) -> bool {
+        let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
+        self.is_connected()
+            && self.queue.is_empty()
+            && self.sender.room() >= run.len()
+            && self.in_flight_bytes.saturating_add(size(run)) <= config.max_inflight_bytes
+            && waiting + run.bytes().len() <= config.max_outbox_bytes
     }
 
     /// Takes a message that is to be kept until it is delivered: sends it when nothing waits before
@@ -752,4 +764,9 @@ impl State {
             Link::Closing(_) | Link::Ended => false,
         }
     }
+}
+
+/// Topics and payloads of a run in bytes.
+fn size(run: PublishRun<'_>) -> usize {
+    run.len() * run.topic().as_bytes().len() + run.payload_bytes()
 }

@@ -97,13 +97,7 @@ impl PublishBuf {
         qos: QoS,
         retain: bool,
     ) -> Result<Self, EncodeError> {
-        let (id, dup) = (PacketId::MIN, false);
-        let delivery = match qos {
-            QoS::AtMostOnce => Delivery::AtMostOnce,
-            QoS::AtLeastOnce => Delivery::AtLeastOnce { id, dup },
-            QoS::ExactlyOnce => Delivery::ExactlyOnce { id, dup },
-        };
-        Self::new(&Publish { topic, payload, delivery, retain })
+        Self::new(&Publish { topic, payload, delivery: qos.delivery(PacketId::MIN), retain })
     }
 
     /// The message as it was given. Nothing is checked again.

@@ -8,6 +8,8 @@
 
 use crate::parse::publish::delivery;
 use crate::{Frame, Publish, QoS, TopicName, frame};
+#[cfg(feature = "alloc")]
+use crate::{PacketId, PublishBuf};
 
 /// PUBLISH packets that follow each other and differ in nothing but packet id and payload.
 ///
@@ -123,15 +125,56 @@ impl<'a> PublishRun<'a> {
         part
     }
 
+    /// Appends the packets to `dst` at another QoS, with packet ids from `first_id` on (1 comes after
+    /// 65,535) and without DUP and RETAIN.
+    ///
+    /// The run is copied at once and patched, unless the packets get ids and had none, or the reverse.
+    #[cfg(feature = "alloc")]
+    #[inline]
+    pub fn encode_to_vec(&self, qos: QoS, first_id: PacketId, dst: &mut alloc::vec::Vec<u8>) {
+        let mut id = first_id;
+        if (self.qos() == QoS::AtMostOnce) != (qos == QoS::AtMostOnce) {
+            for publish in self.publishes() {
+                let delivery = qos.delivery(id);
+                Publish { delivery, retain: false, ..publish }.encode(dst);
+                id = id.next();
+            }
+            return;
+        }
+        let start = dst.len();
+        dst.extend_from_slice(self.bytes);
+        let first_byte = qos.delivery(id).first_byte(false);
+        if (qos, Some(&first_byte)) == (QoS::AtMostOnce, self.bytes.first()) {
+            return;
+        }
+        // Behind the fixed header.
+        let id_at = 2_usize.saturating_add(self.topic().as_bytes().len());
+        let mut rest = dst.get_mut(start..).unwrap_or_default();
+        while let Ok(Frame::Complete { body, end }) = frame(rest, usize::MAX)
+            && let Some((packet, others)) = rest.split_at_mut_checked(end)
+        {
+            if let [first, rest @ ..] = packet {
+                *first = first_byte;
+                let id_at = body.saturating_add(id_at).saturating_sub(1);
+                if qos > QoS::AtMostOnce
+                    && let Some(place) = rest.get_mut(id_at..).and_then(<[u8]>::first_chunk_mut)
+                {
+                    *place = id.to_be_bytes();
+                }
+            }
+            id = id.next();
+            rest = others;
+        }
+    }
+
     /// The owned form of each, all in one copy of the run, which is there for as long as one of them
     /// is.
     #[cfg(feature = "alloc")]
     #[inline]
-    pub fn to_bufs(&self) -> impl Iterator<Item = crate::PublishBuf> + use<'a> {
+    pub fn to_bufs(&self) -> impl Iterator<Item = PublishBuf> + use<'a> {
         let mut block = bytes::Bytes::copy_from_slice(self.bytes);
-        Packets { first: self.first, rest: self.bytes }.map(move |(publish, len)| {
-            crate::PublishBuf::from_checked(block.split_to(len), &publish)
-        })
+        Packets { first: self.first, rest: self.bytes }
+            .map(move |(publish, len)| PublishBuf::from_checked(block.split_to(len), &publish))
     }
 }
 
@@ -178,6 +221,12 @@ fn next<'a>(first: &Publish<'a>, buf: &'a [u8], max_packet: usize) -> Option<(Pu
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test may panic"
+)]
 mod tests {
     use std::vec::Vec;
 
@@ -185,7 +234,7 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
-    use crate::{Delivery, Packet, PacketId, PublishBuf, decode};
+    use crate::{Delivery, Packet, decode};
 
     /// What ends a run.
     const OTHERS: [&[u8]; 8] = [
@@ -228,6 +277,7 @@ mod tests {
             max_packet in 50usize..300,
             max_bytes in 0usize..900,
             (start, end) in (0usize..5, 0usize..9),
+            first_id in select(&[PacketId::MIN, PacketId::MAX][..]),
         ) {
             let buf = packets.concat();
             let Ok(Some((Packet::Publish(first), _))) = decode(&buf, max_packet) else {
@@ -255,6 +305,17 @@ mod tests {
             for (buf, publish) in bufs.iter().zip(&expected) {
                 prop_assert_eq!(buf, &PublishBuf::new(publish).unwrap());
                 prop_assert_eq!(buf.payload(), publish.payload);
+            }
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+                let mut id = first_id;
+                let (mut out, mut each) = (b"before".to_vec(), b"before".to_vec());
+                for publish in &expected {
+                    let delivery = qos.delivery(id);
+                    Publish { delivery, retain: false, ..*publish }.encode(&mut each);
+                    id = id.next();
+                }
+                run.encode_to_vec(qos, first_id, &mut out);
+                prop_assert_eq!(out, each);
             }
             let part = run.part(start, end);
             let expected = expected.get(start..end.min(expected.len())).unwrap_or_default();
