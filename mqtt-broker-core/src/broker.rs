@@ -1,7 +1,6 @@
 mod delivery;
 mod ends;
 mod restore;
-mod run;
 
 use std::hash::BuildHasher;
 use std::task::{Context, Poll};
@@ -10,9 +9,12 @@ use std::time::Instant;
 use foldhash::fast::FixedState;
 use mqtt_codec::{QoS, TopicFilter, TopicName};
 
+#[cfg(feature = "tokio")]
+use crate::driver::Alarms;
 use crate::hooks::{Hooks, Interests, PeerInfo};
 use crate::journal::{Log, Recorder, Transaction, Wait};
 use crate::local::LocalSubscription;
+use crate::moment::Origin;
 use crate::publication::Publication;
 use crate::retained::Retained;
 use crate::router::Router;
@@ -48,11 +50,15 @@ pub(crate) struct Shared {
     connections: AtomicUsize,
     connected: AtomicU64,
     connected_maximum: AtomicU64,
+    pub(crate) origin: Arc<Origin>,
     /// Client ids given so far.
     ids_given: AtomicU64,
     /// Workers at rest. Which thread takes which does not matter.
     #[expect(clippy::vec_box, reason = "a worker is handed over with every turn: one word")]
     workers: Mutex<Vec<Box<Worker>>>,
+    /// For the driver: the keep alives of its connections.
+    #[cfg(feature = "tokio")]
+    pub(crate) alarms: Arc<Alarms>,
 }
 
 /// How far a message of the broker's own program got.
@@ -81,6 +87,7 @@ impl Broker {
     }
 
     fn with_log(config: Config, hooks: impl Hooks, log: Option<Arc<Log>>) -> Self {
+        let origin = Arc::<Origin>::default();
         let shared = Shared {
             interests: AtomicU64::new(hooks.interests().to_bits()),
             hooks: Box::new(hooks),
@@ -94,6 +101,9 @@ impl Broker {
             connected_maximum: AtomicU64::new(0),
             ids_given: AtomicU64::new(0),
             workers: Mutex::new(Vec::new()),
+            #[cfg(feature = "tokio")]
+            alarms: Arc::new(Alarms::new(&origin)),
+            origin,
             config,
         };
         Self { shared: Arc::new(shared) }
@@ -144,12 +154,13 @@ impl Broker {
         let shared = self.shared();
         let mut tx = shared.transaction();
         tx.open();
+        let now = shared.origin.moment(now);
         let (expired, next) = shared.registry.expire(&shared.config, now, &mut tx);
         self.with_worker(|worker| {
             worker.tally.sessions_expired += expired.len() as u64;
             shared.forget(expired, tx, worker);
         });
-        next
+        shared.origin.time(next?)
     }
 
     /// Ends the session of a client that is away. False when there is none, or its client is
@@ -229,11 +240,20 @@ impl Broker {
 
     /// Lends a worker for one batch.
     pub(crate) fn with_worker<R>(&self, work: impl FnOnce(&mut Worker) -> R) -> R {
-        let mut worker = self.shared.workers.lock().pop().unwrap_or_default();
+        let mut worker = self.lend_worker();
         let result = work(&mut worker);
+        self.take_back(worker);
+        result
+    }
+
+    /// The same in two steps.
+    pub(crate) fn lend_worker(&self) -> Box<Worker> {
+        self.shared.workers.lock().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn take_back(&self, mut worker: Box<Worker>) {
         worker.finish(&self.shared.counters);
         self.shared.workers.lock().push(worker);
-        result
     }
 }
 

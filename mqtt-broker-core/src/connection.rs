@@ -12,17 +12,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use mqtt_codec::{Ack, ConnAck, Delivery, Frame, Packet, PublishRun, QoS, decode, frame};
+use mqtt_codec::{ConnAck, Frame, Packet, decode, frame};
 
 use crate::broker::Shared;
 use crate::hooks::{Admission, Client, Login, PeerInfo};
 use crate::journal::{Recorder, Wait};
+use crate::moment::Moment;
+use crate::publication::{Batch, Part};
 use crate::send_buffer::SendBuffer;
 use crate::session::{Link, Session, State};
 use crate::sync::{Arc, MutexGuard};
 use crate::{Broker, Closed, ConnectionError, Worker};
 use acks::Acks;
-use run::MAX_RUN;
+pub(crate) use run::Run;
 
 /// A tail that grew beyond this is let go of when it is empty again: an idle connection holds no
 /// buffer, and nearly every packet that is cut in two is smaller.
@@ -49,14 +51,15 @@ const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 pub struct Connection {
     broker: Broker,
     stage: Stage,
-    /// Until CONNECT, which makes it part of the client.
-    peer: Option<Box<PeerInfo>>,
     /// The beginning of a packet whose end has not come, or what waits while we are held back.
-    tail: Vec<u8>,
+    #[expect(
+        clippy::box_collection,
+        reason = "most connections have none: one word instead of three"
+    )]
+    tail: Option<Box<Vec<u8>>>,
     replies: Replies,
     /// When bytes came last.
-    last_input: Instant,
-    event: Option<Event>,
+    last_input: Moment,
     gated: Option<Box<Gated>>,
 }
 
@@ -70,20 +73,32 @@ struct Gated {
 /// What is to be written and what it waits for, or the end.
 type Gathered = Result<(Box<SendBuffer>, Wait), Result<Closed, ConnectionError>>;
 
+/// All but `Open` is short, and boxed: most connections are open and idle, and have no room for it.
 #[derive(Debug)]
 enum Stage {
-    /// CONNECT is due by then.
-    Connecting {
-        deadline: Instant,
-    },
-    /// The decision on the login is due by then.
-    Admitting {
-        deadline: Instant,
-        login: Box<Login>,
-    },
-    Open(Box<Open>),
+    /// CONNECT is due.
+    Connecting(Box<Arrival>),
+    /// The decision on the login is due.
+    Admitting(Box<Candidate>),
+    Open(Open),
     /// What is in `replies` goes out, then the transport is closed.
     Closing(Result<Closed, ConnectionError>),
+}
+
+/// A connection without a CONNECT.
+#[derive(Debug)]
+struct Arrival {
+    deadline: Instant,
+    peer: PeerInfo,
+}
+
+/// A client that waits to be admitted.
+#[derive(Debug)]
+struct Candidate {
+    deadline: Instant,
+    login: Login,
+    /// Until the driver awaits the decision.
+    event: Option<Event>,
 }
 
 /// A connection whose CONNACK said yes.
@@ -95,9 +110,9 @@ struct Open {
     client: Arc<Client>,
     /// Until it is on its way to the transport.
     connack: Option<ConnAck>,
-    /// One and a half keep alives; `None` for none.
-    silence: Option<Duration>,
-    held: Option<Held>,
+    /// In seconds; 0 for none.
+    keep_alive: u16,
+    held: Option<Box<Held>>,
     /// Subscriptions have retained messages to come.
     is_replaying: bool,
     /// SUBACKs wait in an outbox that is full.
@@ -108,10 +123,6 @@ struct Open {
 #[derive(Debug, Default)]
 struct Replies {
     buffer: Option<Box<SendBuffer>>,
-    /// The batch of the journal that has to be durable before they leave.
-    after: u64,
-    /// One of them takes a message over that is to be kept.
-    acknowledges: bool,
 }
 
 /// The client publishes faster than a receiver takes: it is not read until the receiver has room, or
@@ -141,14 +152,13 @@ pub enum Transmit {
 impl Connection {
     pub(crate) fn new(broker: Broker, peer: PeerInfo, now: Instant) -> Self {
         let deadline = after(peer.opened.unwrap_or(now), broker.config().connect_timeout);
+        let last_input = broker.shared().origin.moment(now);
         Self {
             broker,
-            stage: Stage::Connecting { deadline },
-            peer: Some(Box::new(peer)),
-            tail: Vec::new(),
+            stage: Stage::Connecting(Box::new(Arrival { deadline, peer })),
+            tail: None,
             replies: Replies::default(),
-            last_input: now,
-            event: None,
+            last_input,
             gated: None,
         }
     }
@@ -161,7 +171,7 @@ impl Connection {
         now: Instant,
     ) -> Result<(), ConnectionError> {
         worker.tally.bytes_received += bytes.len() as u64;
-        self.last_input = now;
+        self.last_input = self.moment(now);
         let result = self.feed(worker, bytes, now);
         self.conclude(result, worker, now)
     }
@@ -181,19 +191,23 @@ impl Connection {
     /// or the task is woken: deadlines only move to later while nothing happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Connecting { deadline } | Stage::Admitting { deadline, .. } => Some(*deadline),
+            Stage::Connecting(arrival) => Some(arrival.deadline),
+            Stage::Admitting(candidate) => Some(candidate.deadline),
             Stage::Closing(_) => None,
             Stage::Open(open) => match &open.held {
-                Some(held) if held.is_released(self.broker.shared()) => Some(self.last_input),
+                Some(held) if held.is_released(self.broker.shared()) => self.time(self.last_input),
                 Some(held) => Some(held.until),
-                None => open.silence.map(|silence| self.last_input + silence),
+                None => self.time(open.silent_until(self.last_input)?),
             },
         }
     }
 
     /// What the connection needs from outside.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.event.take()
+        match &mut self.stage {
+            Stage::Admitting(candidate) => candidate.event.take(),
+            _ => None,
+        }
     }
 
     /// Answers the login of [`Event::Authenticate`]. Without one, nothing happens.
@@ -239,7 +253,7 @@ impl Connection {
         let open = match &mut self.stage {
             Stage::Open(open) => open,
             Stage::Closing(result) => return Poll::Ready(*result),
-            Stage::Connecting { .. } | Stage::Admitting { .. } => return Poll::Pending,
+            Stage::Connecting(_) | Stage::Admitting(_) => return Poll::Pending,
         };
         let mut state = open.session.lock();
         let Some(ending) = open.ending(&state) else {
@@ -257,11 +271,28 @@ impl Connection {
     /// Tells that the transport has ended, without DISCONNECT or with.
     pub fn handle_end_of_stream(&mut self, worker: &mut Worker, now: Instant) {
         if !matches!(self.stage, Stage::Closing(_)) {
-            self.close(Ok(Closed::EndOfStream), worker, now);
+            self.close(Ok(Closed::EndOfStream), worker, self.moment(now));
         }
         self.replies = Replies::default();
         self.gated = None;
         worker.finish(&self.broker.shared().counters);
+    }
+
+    /// The session of a client of which nothing is due but a sign of life, by the given time: its waker
+    /// is the one of this connection's task.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn quiet_session(&self) -> Option<(&Arc<Session>, Option<Moment>)> {
+        match &self.stage {
+            Stage::Open(open) if open.held.is_none() => {
+                Some((&open.session, open.silent_until(self.last_input)))
+            }
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.broker
     }
 
     /// The client, once its CONNECT was accepted.
@@ -283,37 +314,39 @@ impl Connection {
             // What a connection still has to say when it was taken over comes too late.
             let ending = open.ending(&open.session.lock());
             if let Some(ending) = ending {
-                self.close(ending, worker, now);
+                self.close(ending, worker, self.moment(now));
             }
         }
-        while !self.tail.is_empty() && self.takes_packets() {
+        while self.takes_packets()
+            && let Some(mut tail) = self.tail.take_if(|tail| !tail.is_empty())
+        {
             // Complete the packet at the front of the tail, and no more than that: what follows is
             // decoded where it lies.
-            let needed = match frame(&self.tail, self.max_packet()) {
+            let needed = match frame(&tail, self.max_packet()) {
                 Ok(Frame::Complete { end, .. }) => end,
                 Ok(Frame::Incomplete { needed }) => needed,
                 Err(error) => return Err(self.refuse_malformed(error, worker)),
             };
-            let missing = needed.saturating_sub(self.tail.len());
+            let missing = needed.saturating_sub(tail.len());
             let (part, rest) = bytes.split_at(missing.min(bytes.len()));
-            self.tail.extend_from_slice(part);
+            tail.extend_from_slice(part);
             bytes = rest;
             if part.len() < missing {
+                self.tail = Some(tail);
                 return Ok(());
             }
-            let mut tail = std::mem::take(&mut self.tail);
             let used = self.carry_out(worker, &tail, now)?;
             tail.drain(..used);
             if !tail.is_empty() || tail.capacity() <= KEEP_TAIL {
-                self.tail = tail;
+                self.tail = Some(tail);
             }
         }
         if self.takes_packets() {
             let used = self.carry_out(worker, bytes, now)?;
             bytes = bytes.get(used..).unwrap_or_default();
         }
-        if !matches!(self.stage, Stage::Closing(_)) {
-            self.tail.extend_from_slice(bytes);
+        if !bytes.is_empty() && !matches!(self.stage, Stage::Closing(_)) {
+            self.tail.get_or_insert_default().extend_from_slice(bytes);
         }
         Ok(())
     }
@@ -325,6 +358,7 @@ impl Connection {
         bytes: &[u8],
         now: Instant,
     ) -> Result<usize, ConnectionError> {
+        let batch = Batch::new(bytes);
         let mut at = 0;
         while self.takes_packets() {
             let rest = bytes.get(at..).unwrap_or_default();
@@ -334,19 +368,20 @@ impl Connection {
                 Ok(None) => break,
                 Err(error) => return Err(self.refuse_malformed(error, worker)),
             };
-            if let (Packet::Publish(publish), Stage::Open(open)) = (&packet, &mut self.stage)
-                && !publish.retain
-                && let Some(run) = PublishRun::at_front(publish, rest, max_packet, MAX_RUN)
+            if let Stage::Open(open) = &mut self.stage
+                && Run::may_begin(&packet, len, rest)
                 && open.takes_runs(self.broker.shared())
+                && let Some(run) = Run::at_front(&packet, rest, max_packet)
             {
                 let shared = self.broker.shared();
                 at += open.handle_run(shared, worker, run, &mut self.replies, now)?;
                 continue;
             }
             let acks = Acks::at_front(&packet, rest);
+            let frame = at..at + len;
             at += len.max(acks.encoded_len());
             worker.tally.messages_received += acks.len().max(1) as u64;
-            self.handle_packet(worker, &packet, acks, now)?;
+            self.handle_packet(worker, &packet, acks, batch.part(frame), now)?;
         }
         Ok(at)
     }
@@ -357,6 +392,7 @@ impl Connection {
         worker: &mut Worker,
         packet: &Packet<'_>,
         acks: Acks<'_>,
+        part: Part<'_>,
         now: Instant,
     ) -> Result<(), ConnectionError> {
         let Stage::Open(open) = &mut self.stage else {
@@ -368,7 +404,7 @@ impl Connection {
         let shared = self.broker.shared();
         match packet {
             Packet::Publish(publish) => {
-                open.handle_publish(shared, worker, publish, &mut self.replies, now)
+                open.handle_publish(shared, worker, publish, Some(part), &mut self.replies, now)
             }
             Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_) => {
                 open.handle_acks(shared, worker, packet.packet_type(), acks, &mut self.replies)
@@ -391,7 +427,7 @@ impl Connection {
                 Ok(())
             }
             Packet::Disconnect => {
-                self.close(Ok(Closed::Disconnect), worker, now);
+                self.close(Ok(Closed::Disconnect), worker, self.moment(now));
                 Ok(())
             }
             Packet::Connect(_) => Err(ConnectionError::SecondConnect),
@@ -412,11 +448,11 @@ impl Connection {
             }
             open.release(shared, worker, is_over);
             // While the client was not read, its silence was ours.
-            self.last_input = now;
+            self.last_input = shared.origin.moment(now);
             return self.feed(worker, &[], now);
         }
-        match open.silence {
-            Some(silence) if self.last_input + silence <= now => {
+        match open.silent_until(self.last_input) {
+            Some(end) if end <= self.broker.shared().origin.moment(now) => {
                 Err(ConnectionError::KeepAliveTimeout)
             }
             _ => Ok(()),
@@ -504,15 +540,9 @@ impl Connection {
 
     /// The end of the connection, for whatever reason. The session is left or ended, and the will
     /// goes out unless the client said goodbye [MQTT-3.14.4-3].
-    fn close(
-        &mut self,
-        result: Result<Closed, ConnectionError>,
-        worker: &mut Worker,
-        now: Instant,
-    ) {
+    fn close(&mut self, result: Result<Closed, ConnectionError>, worker: &mut Worker, now: Moment) {
         let stage = std::mem::replace(&mut self.stage, Stage::Closing(result));
-        self.tail = Vec::new();
-        self.event = None;
+        self.tail = None;
         let Stage::Open(mut open) = stage else { return };
         let shared = self.broker.shared();
         let others = self.replies.take();
@@ -522,7 +552,9 @@ impl Connection {
             _ => None,
         };
         if let Some((outbox, after)) = outbox {
-            self.replies = Replies { buffer: Some(outbox), after, acknowledges: false };
+            let mut outbox = outbox;
+            outbox.after = after;
+            self.replies = Replies { buffer: Some(outbox) };
         } else if let Some(connack) = open.connack {
             // It is lost with the session's outbox, and is first whatever follows [MQTT-3.2.0-1].
             self.replies.push(&connack.into(), 0, worker);
@@ -530,9 +562,9 @@ impl Connection {
         if let Some((mut others, wait)) = others {
             let replies = self.replies.buffer.get_or_insert_with(|| worker.buffer());
             replies.append_all(&mut others);
+            replies.after = replies.after.max(wait.number());
+            replies.acknowledges = wait.acknowledges();
             worker.recycle(others);
-            self.replies.after = self.replies.after.max(wait.number());
-            self.replies.acknowledges = wait.acknowledges();
         }
         shared.count_disconnected();
         open.release(shared, worker, false);
@@ -555,23 +587,31 @@ impl Connection {
         now: Instant,
     ) -> Result<(), ConnectionError> {
         if let Err(error) = result {
-            self.close(Err(error), worker, now);
+            self.close(Err(error), worker, self.moment(now));
         }
         worker.finish(&self.broker.shared().counters);
         result
     }
 
+    fn moment(&self, time: Instant) -> Moment {
+        self.broker.shared().origin.moment(time)
+    }
+
+    fn time(&self, moment: Moment) -> Option<Instant> {
+        self.broker.shared().origin.time(moment)
+    }
+
     fn takes_packets(&self) -> bool {
         match &self.stage {
-            Stage::Connecting { .. } => true,
+            Stage::Connecting(_) => true,
             Stage::Open(open) => open.held.is_none(),
-            Stage::Admitting { .. } | Stage::Closing(_) => false,
+            Stage::Admitting(_) | Stage::Closing(_) => false,
         }
     }
 
     fn max_packet(&self) -> usize {
         match &self.stage {
-            Stage::Connecting { .. } => self.broker.config().max_connect_packet,
+            Stage::Connecting(_) => self.broker.config().max_connect_packet,
             _ => self.broker.config().max_packet,
         }
     }
@@ -609,6 +649,12 @@ impl Open {
         }
     }
 
+    /// When the client has been silent for too long, one and a half keep alives; `None` for never.
+    fn silent_until(&self, last_input: Moment) -> Option<Moment> {
+        let silence = Duration::from_millis(u64::from(self.keep_alive) * 1500);
+        last_input.after(silence).filter(|_| self.keep_alive > 0)
+    }
+
     /// Leaves the task's waker with the receivers that hold the client back.
     fn wait(&self, shared: &Shared, cx: &Context<'_>) {
         let Some(held) = &self.held else { return };
@@ -636,35 +682,12 @@ impl Replies {
     /// Appends a packet that leaves when batch `after` of the journal is durable.
     fn push(&mut self, packet: &Packet<'_>, after: u64, worker: &mut Worker) {
         worker.tally.messages_sent += 1;
-        if after > 0 {
-            self.after = self.after.max(after);
-            self.acknowledges |= matches!(packet, Packet::PubAck(_) | Packet::PubRec(_));
-        }
         let buffer = self.buffer.get_or_insert_with(|| worker.buffer());
+        if after > 0 {
+            buffer.after = buffer.after.max(after);
+            buffer.acknowledges |= matches!(packet, Packet::PubAck(_) | Packet::PubRec(_));
+        }
         buffer.append(|own| packet.encode(own));
-    }
-
-    /// Answers a message that every receiver's session owns [MQTT-4.3.2-2], [MQTT-4.3.3-2].
-    fn acknowledge(&mut self, delivery: Delivery, after: u64, worker: &mut Worker) {
-        match delivery {
-            Delivery::AtMostOnce => {}
-            Delivery::AtLeastOnce { id, .. } => self.push(&Packet::PubAck(id), after, worker),
-            Delivery::ExactlyOnce { id, .. } => self.push(&Packet::PubRec(id), after, worker),
-        }
-    }
-
-    /// The same for messages of a broker without a journal: there is nothing to wait for.
-    fn acknowledge_run(&mut self, run: PublishRun<'_>, worker: &mut Worker) {
-        let acks = run.publishes().filter_map(|publish| match publish.delivery {
-            Delivery::AtMostOnce => None,
-            Delivery::AtLeastOnce { id, .. } => Some(Ack::PubAck(id)),
-            Delivery::ExactlyOnce { id, .. } => Some(Ack::PubRec(id)),
-        });
-        if run.qos() > QoS::AtMostOnce {
-            worker.tally.messages_sent += run.len() as u64;
-            let buffer = self.buffer.get_or_insert_with(|| worker.buffer());
-            buffer.append(|own| acks.for_each(|ack| own.extend_from_slice(&ack.to_bytes())));
-        }
     }
 
     fn is_empty(&self) -> bool {
@@ -677,9 +700,10 @@ impl Replies {
 
     /// Takes them, with what they wait for.
     fn take(&mut self) -> Option<(Box<SendBuffer>, Wait)> {
-        let Self { buffer, after, acknowledges } = self;
-        let buffer = buffer.take()?;
-        Some((buffer, Wait::new(std::mem::take(after), std::mem::take(acknowledges))))
+        let mut buffer = self.buffer.take()?;
+        let wait = Wait::new(buffer.after, buffer.acknowledges);
+        (buffer.after, buffer.acknowledges) = (0, false);
+        Some((buffer, wait))
     }
 }
 

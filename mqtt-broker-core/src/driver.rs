@@ -1,5 +1,7 @@
 //! Feature `tokio`: a connection over any `AsyncRead + AsyncWrite`.
 
+mod alarms;
+
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,6 +17,8 @@ use crate::send_buffer::SendBuffer;
 use crate::{
     Broker, Closed, Connection, ConnectionError, Event, TooManyConnections, Transmit, Worker,
 };
+use alarms::Alarm;
+pub(crate) use alarms::Alarms;
 
 /// Bytes read at a time. Below 64 KiB a saturated connection pays for more system calls, above it
 /// nothing was gained.
@@ -48,6 +52,13 @@ pub enum ServeError {
 
 /// Serves one client until its connection ends. Runs on tokio, with its timers enabled.
 ///
+/// Spawn it as it is, as below: a block around it (`async move { serve_connection(..).await }`) has room
+/// for its arguments as long as the client is there. With a [`TcpStream`] its task is 256 bytes, and the
+/// rest of an idle connection belongs to its client and session. One more task on the same runtime keeps
+/// the time for the keep alives of all connections.
+///
+/// [`TcpStream`]: https://docs.rs/tokio/latest/tokio/net/struct.TcpStream.html
+///
 /// Dropping the future is the end of the transport: the client's will is published. Reading goes on
 /// while writing waits, and never waits for other clients, except for the bounded time in which a
 /// receiver of this client's messages has no room.
@@ -60,8 +71,7 @@ pub enum ServeError {
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:1883").await?;
 /// loop {
 ///     let (socket, peer) = listener.accept().await?;
-///     let broker = broker.clone();
-///     tokio::spawn(async move { serve_connection(&broker, socket, peer).await });
+///     tokio::spawn(serve_connection(&broker, socket, peer));
 /// }
 /// # }
 /// ```
@@ -74,29 +84,18 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     P: Into<PeerInfo>,
 {
-    // Not an `async fn`, which would keep room for its arguments for as long as the client is there:
-    // 150 bytes, and most connections are idle.
-    let broker = broker.clone();
-    let mut driver = broker.connection(peer, Instant::now().into_std()).map(|connection| Driver {
+    Serving(broker.connection(peer, Instant::now().into_std()).map(|connection| Driver {
         connection,
         io,
         out: None,
-        login: None,
-        timer: None,
-    });
-    async move {
-        // Used where it was captured: a variable of its own would be room for a second one.
-        let driver = match &mut driver {
-            Ok(driver) => driver,
-            Err(error) => return Err((*error).into()),
-        };
-        let result = std::future::poll_fn(|cx| broker.with_worker(|w| driver.poll(w, cx))).await;
-        // Whether the peer takes the rest changes nothing for the broker. Boxed, because the room
-        // for it would be part of every connection's future.
-        let _ = Box::pin(tokio::time::timeout(LINGER, driver.linger())).await;
-        result
-    }
+        errand: None,
+        alarm: Alarm::default(),
+    }))
 }
+
+/// What [`serve_connection`] gives. Not an `async fn`, which would have room for its arguments and for
+/// all that is awaited for as long as the client is there, and most clients are idle.
+struct Serving<T>(Result<Driver<T>, TooManyConnections>);
 
 /// A connection and its transport.
 struct Driver<T> {
@@ -104,9 +103,40 @@ struct Driver<T> {
     io: T,
     /// What is being written.
     out: Option<Box<SendBuffer>>,
+    errand: Option<Box<Errand>>,
+    alarm: Alarm,
+}
+
+/// What only a connection needs that begins, waits for others or ends.
+#[derive(Default)]
+struct Errand {
     /// A decision that is awaited.
     login: Option<Pin<Box<dyn Future<Output = Admission> + Send>>>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// How the connection ended. Its last bytes are on their way.
+    result: Option<Result<Closed, ServeError>>,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Future for Serving<T> {
+    type Output = Result<Closed, ServeError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let driver = match &mut self.0 {
+            Ok(driver) => driver,
+            Err(error) => return Poll::Ready(Err((*error).into())),
+        };
+        if !driver.is_over() {
+            let mut worker = driver.connection.broker().lend_worker();
+            let polled = driver.poll(&mut worker, cx);
+            driver.connection.broker().take_back(worker);
+            driver.end(ready!(polled));
+        }
+        // Whether the peer takes the rest changes nothing for the broker.
+        if driver.poll_linger(cx).is_pending() && driver.poll_timer(cx).is_pending() {
+            return Poll::Pending;
+        }
+        driver.errand.take().and_then(|errand| errand.result).map_or(Poll::Pending, Poll::Ready)
+    }
 }
 
 /// How far a step came.
@@ -127,20 +157,23 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Closed, ServeError>> {
         let now = Instant::now();
-        if let Some(Poll::Ready(admission)) = self.login.as_mut().map(|l| l.as_mut().poll(cx)) {
-            self.login = None;
+        if let Some(errand) = &mut self.errand
+            && let Some(login) = &mut errand.login
+            && let Poll::Ready(admission) = login.as_mut().poll(cx)
+        {
+            errand.login = None;
             self.take_note(|connection| connection.admit(worker, admission, now.into_std()));
         }
         self.handle_timeout(worker, now);
         loop {
             let reading = match self.read(worker, cx, now) {
                 Ok(reading) => reading,
-                Err(error) => return Poll::Ready(self.end(worker, now, error)),
+                Err(error) => return Poll::Ready(self.fail(worker, now, error)),
             };
             match self.write(worker, cx) {
                 Ok(Poll::Ready(result)) => return Poll::Ready(result.map_err(Into::into)),
                 Ok(Poll::Pending) => {}
-                Err(error) => return Poll::Ready(self.end(worker, now, Some(error))),
+                Err(error) => return Poll::Ready(self.fail(worker, now, Some(error))),
             }
             self.handle_timeout(worker, now);
             match reading {
@@ -153,7 +186,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 Progress::Paused | Progress::Waiting => break,
             }
         }
-        self.arm(cx);
+        self.arm(cx, now);
         Poll::Pending
     }
 
@@ -194,7 +227,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                         connection.handle_input(worker, bytes, now.into_std())
                     });
                     while let Some(Event::Authenticate(decision)) = self.connection.poll_event() {
-                        self.login = Some(decision);
+                        self.errand.get_or_insert_default().login = Some(decision);
                         // Polled at once, so that it can wake the task.
                         cx.waker().wake_by_ref();
                     }
@@ -245,12 +278,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// Sees to it that the task is woken at the next deadline. The timer is not moved when the
+    /// Sees to it that the task is woken at the next deadline. An alarm or a timer is not moved when the
     /// deadline moves to later, as it does with each packet: it fires, and is set anew then.
-    fn arm(&mut self, cx: &mut Context<'_>) {
+    fn arm(&mut self, cx: &mut Context<'_>, now: Instant) {
+        if let Some((session, due)) = self.connection.quiet_session() {
+            self.errand = None;
+            if let Some(due) = due {
+                let shared = self.connection.broker().shared();
+                let now = shared.origin.moment(now.into_std());
+                shared.alarms.set(&mut self.alarm, session, due, now);
+            }
+            return;
+        }
         let Some(deadline) = self.connection.poll_timeout() else { return };
         let deadline = Instant::from_std(deadline);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let errand = self.errand.get_or_insert_default();
+        let timer = errand.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if timer.deadline() > deadline || timer.is_elapsed() {
             timer.as_mut().reset(deadline);
         }
@@ -269,7 +312,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 
     /// The transport ended before the connection did.
-    fn end(
+    fn fail(
         &mut self,
         worker: &mut Worker,
         now: Instant,
@@ -283,28 +326,46 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
+    /// The connection is over, and its last bytes have a bounded time.
+    fn end(&mut self, result: Result<Closed, ServeError>) {
+        let timer = Some(Box::pin(sleep_until(Instant::now() + LINGER)));
+        self.errand = Some(Box::new(Errand { login: None, timer, result: Some(result) }));
+    }
+
+    fn is_over(&self) -> bool {
+        self.errand.as_ref().is_some_and(|errand| errand.result.is_some())
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.errand.as_mut().and_then(|errand| errand.timer.as_mut());
+        timer.map_or(Poll::Pending, |timer| timer.as_mut().poll(cx))
+    }
+
     /// Writes the rest, says that no more comes, and waits for the peer to see it: closing a socket
     /// with unread input would throw away what the peer has not read.
-    async fn linger(&mut self) -> io::Result<()> {
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { io, out, .. } = self;
+        if let Some(out) = out {
+            while !out.is_empty() {
+                let written = ready!(poll_write(Pin::new(io), cx, out))?;
+                out.advance(written);
+            }
+        }
+        ready!(Pin::new(&mut *io).poll_shutdown(cx))?;
         let mut scratch = [0; 512];
-        std::future::poll_fn(|cx| {
-            if let Some(out) = out {
-                while !out.is_empty() {
-                    let written = ready!(poll_write(Pin::new(io), cx, out))?;
-                    out.advance(written);
-                }
+        loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut *io).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
             }
-            ready!(Pin::new(&mut *io).poll_shutdown(cx))?;
-            loop {
-                let mut buf = ReadBuf::new(&mut scratch);
-                ready!(Pin::new(&mut *io).poll_read(cx, &mut buf))?;
-                if buf.filled().is_empty() {
-                    return Poll::Ready(Ok(()));
-                }
-            }
-        })
-        .await
+        }
+    }
+}
+
+impl<T> Drop for Driver<T> {
+    fn drop(&mut self) {
+        self.connection.broker().shared().alarms.clear(&mut self.alarm);
     }
 }
 

@@ -99,7 +99,8 @@
 //! change, another lock of the session comes before all of them, so that session and router agree.
 //! With a [`Journal`], its lock comes before every other one, and is held for the whole of a change
 //! that has to survive: the batches then hold changes in the order in which they happened, and none
-//! of them by half. Hooks and wakers run when no lock is held, but for
+//! of them by half. The driver's alarms have one that comes before a session's, and is taken when none
+//! other is held. Hooks and wakers run when no lock is held, but for
 //! [`authorize_delivery`](Hooks::authorize_delivery).
 //!
 //! # Features
@@ -141,6 +142,8 @@ mod journal;
 mod local;
 #[cfg(feature = "broker")]
 mod message;
+#[cfg(feature = "broker")]
+mod moment;
 #[cfg(feature = "broker")]
 mod mount_point;
 #[cfg(feature = "broker")]

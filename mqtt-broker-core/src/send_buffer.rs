@@ -21,6 +21,10 @@ pub struct SendBuffer {
     /// Shared parts, each with its place: it comes before `own[at..]`.
     shared: VecDeque<(usize, Bytes)>,
     len: usize,
+    /// The batch of the journal that has to be durable before it leaves, or 0.
+    pub(crate) after: u64,
+    /// It takes a message over that is to be kept.
+    pub(crate) acknowledges: bool,
 }
 
 impl SendBuffer {

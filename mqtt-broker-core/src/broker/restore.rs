@@ -69,7 +69,7 @@ impl Shared {
             user_name: recovered.user_name.take(),
             peer: PeerInfo::default(),
         });
-        let mut state = State::new(Link::Absent(now), &self.config);
+        let mut state = State::new(Link::Absent(self.origin.moment(now)), &self.config);
         for RecoveredSubscription { filter, qos, is_replayed } in &recovered.subscriptions {
             if !is_replayed {
                 let replay = Replay { filter: filter.clone(), qos: *qos, after: None };

@@ -1,9 +1,9 @@
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, TopicNameBuf};
 
-use super::{Connection, Event, Open, Stage};
-use crate::hooks::{Admission, Authentication, Client, Login, PeerInfo};
+use super::{Candidate, Connection, Event, Open, Stage};
+use crate::hooks::{Admission, Authentication, Client, Login};
 use crate::journal::Recorder;
 use crate::session::Will;
 use crate::sync::Arc;
@@ -16,7 +16,7 @@ impl Connection {
         connect: &Connect<'_>,
         now: Instant,
     ) -> Result<(), ConnectionError> {
-        let Stage::Connecting { deadline } = self.stage else { return Ok(()) };
+        let Stage::Connecting(arrival) = &mut self.stage else { return Ok(()) };
         let shared = self.broker.shared();
         let config = &shared.config;
         let given_id = connect.client_id().as_bytes().is_empty();
@@ -25,7 +25,8 @@ impl Connection {
         if too_long || given_id && !config.allow_empty_client_id {
             return Err(self.refuse(ConnectReturnCode::IdentifierRejected, worker));
         }
-        let peer = self.peer.take().map_or_else(PeerInfo::default, |peer| *peer);
+        let deadline = arrival.deadline;
+        let peer = std::mem::take(&mut arrival.peer);
         let will = match connect.will() {
             Some(will) => {
                 let topic = match &peer.mount_point {
@@ -48,7 +49,7 @@ impl Connection {
             user_name: connect.user_name().map(|name| name.as_str().to_owned()),
             peer,
         };
-        let login = Box::new(Login {
+        let login = Login {
             client,
             id_was_given: given_id,
             password: connect.password().map(<[u8]>::to_vec),
@@ -56,15 +57,15 @@ impl Connection {
             clean_session: connect.clean_session(),
             keep_alive: connect.keep_alive(),
             will,
-        });
-        let authentication = shared.hooks.authenticate(&login);
-        self.stage = Stage::Admitting { deadline, login };
-        match authentication {
-            Authentication::Done(admission) => self.decide(worker, admission, now),
-            Authentication::Later(decision) => {
-                self.event = Some(Event::Authenticate(decision));
-                Ok(())
-            }
+        };
+        let (admission, event) = match shared.hooks.authenticate(&login) {
+            Authentication::Done(admission) => (Some(admission), None),
+            Authentication::Later(decision) => (None, Some(Event::Authenticate(decision))),
+        };
+        self.stage = Stage::Admitting(Box::new(Candidate { deadline, login, event }));
+        match admission {
+            Some(admission) => self.decide(worker, admission, now),
+            None => Ok(()),
         }
     }
 
@@ -75,7 +76,7 @@ impl Connection {
         admission: Admission,
         now: Instant,
     ) -> Result<(), ConnectionError> {
-        if !matches!(self.stage, Stage::Admitting { .. }) {
+        if !matches!(self.stage, Stage::Admitting(_)) {
             return Ok(());
         }
         if let Admission::Refuse(code) = admission {
@@ -83,8 +84,8 @@ impl Connection {
         }
         let shared = self.broker.shared();
         let stage = std::mem::replace(&mut self.stage, Stage::Closing(Ok(Closed::TakenOver)));
-        let Stage::Admitting { login, .. } = stage else { return Ok(()) };
-        let Login { client, will, keep_alive, clean_session, .. } = *login;
+        let Stage::Admitting(candidate) = stage else { return Ok(()) };
+        let Login { client, will, keep_alive, clean_session, .. } = candidate.login;
         let client = match admission {
             Admission::AcceptAs(other) => Arc::from(other),
             _ => Arc::new(client),
@@ -93,6 +94,7 @@ impl Connection {
         let mut tx = shared.transaction();
         tx.open();
         let (client_id, config) = (&client.client_id, &shared.config);
+        let now = shared.origin.moment(now);
         let opened = shared.registry.open(client_id, clean_session, config, now, &mut tx);
         let Ok(opened) = opened else {
             drop(tx);
@@ -125,16 +127,16 @@ impl Connection {
             tx.touch(&opened.session, &mut state);
         }
         shared.count_connected();
-        self.stage = Stage::Open(Box::new(Open {
+        self.stage = Stage::Open(Open {
             session: opened.session,
             epoch: opened.epoch,
             client: Arc::clone(&client),
             connack: Some(connack),
-            silence: (keep_alive > 0).then(|| Duration::from_secs(keep_alive.into()) * 3 / 2),
+            keep_alive,
             held: None,
             is_replaying: opened.present,
             is_choked: false,
-        }));
+        });
         // Last, so that a hook that panics leaves a connection that can be ended.
         shared.hooks.connected(&client, opened.present);
         Ok(())
@@ -155,7 +157,7 @@ impl Connection {
         worker: &mut Worker,
     ) -> ConnectionError {
         match (error.connack_code(), &self.stage) {
-            (Some(code), Stage::Connecting { .. }) => self.refuse(code, worker),
+            (Some(code), Stage::Connecting(_)) => self.refuse(code, worker),
             _ => error.into(),
         }
     }

@@ -2,12 +2,12 @@ use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::task::Waker;
-use std::time::Instant;
 
 use foldhash::fast::FixedState;
 
 use super::{Link, Queued, Session, State, Will};
 use crate::journal::{Recorder, SessionId};
+use crate::moment::Moment;
 use crate::router::{ReceiverId, Subscription};
 use crate::sync::{Arc, Mutex};
 use crate::{Closed, Config, Stats};
@@ -77,7 +77,7 @@ impl Registry {
         client_id: &str,
         clean: bool,
         config: &Config,
-        now: Instant,
+        now: Moment,
         tx: &mut impl Recorder,
     ) -> Result<Opened, TooManySessions> {
         let mut sessions = self.sessions.lock();
@@ -129,7 +129,7 @@ impl Registry {
         &self,
         session: &Arc<Session>,
         epoch: u64,
-        now: Instant,
+        now: Moment,
         tx: &mut impl Recorder,
     ) -> Option<Displaced> {
         let mut sessions = self.sessions.lock();
@@ -158,17 +158,17 @@ impl Registry {
     pub(crate) fn expire(
         &self,
         config: &Config,
-        now: Instant,
+        now: Moment,
         tx: &mut impl Recorder,
-    ) -> (Vec<Displaced>, Option<Instant>) {
+    ) -> (Vec<Displaced>, Option<Moment>) {
         let Some(expiry) = config.session_expiry else { return (Vec::new(), None) };
         let mut sessions = self.sessions.lock();
         let mut expired = Vec::new();
-        let mut next: Option<Instant> = None;
+        let mut next: Option<Moment> = None;
         sessions.by_client_id.retain(|ByClientId(session)| {
             let mut state = session.lock();
             let Link::Absent(since) = state.link else { return true };
-            let Some(due) = since.checked_add(expiry) else { return true };
+            let Some(due) = since.after(expiry) else { return true };
             if due <= now {
                 let mut displaced = Displaced::default();
                 displaced.ended = Some(state.end(session, &mut displaced.wakes, tx));
