@@ -29,7 +29,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind("127.0.0.1:1883").await?;
     loop {
         let (socket, peer) = listener.accept().await?;
-        let broker = broker.clone();
-        tokio::spawn(async move { serve_connection(&broker, socket, peer).await });
+        tokio::spawn(serve_connection(&broker, socket, peer));
     }
 }

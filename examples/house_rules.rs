@@ -65,7 +65,6 @@ async fn main() -> std::io::Result<()> {
     println!("serving MQTT on {}", listener.local_addr()?);
     loop {
         let (socket, peer) = listener.accept().await?;
-        let broker = broker.clone();
-        tokio::spawn(async move { serve_connection(&broker, socket, peer).await });
+        tokio::spawn(serve_connection(&broker, socket, peer));
     }
 }

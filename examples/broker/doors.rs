@@ -1,10 +1,10 @@
 //! Who is served at all: places, connection rates and memory, looked at before a byte is read.
 
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::access::Access;
@@ -18,15 +18,12 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What all listeners have in common before they serve a connection.
 pub struct Doors {
-    places: Arc<Semaphore>,
+    places: Semaphore,
     limit: usize,
     rates: Option<Mutex<ConnectRates>>,
     access: Access,
     refused: Mutex<Refused>,
 }
-
-/// A connection's place, from its accept on: a handshake of TLS or WebSocket takes one as well.
-pub type Place = OwnedSemaphorePermit;
 
 #[derive(Default)]
 struct Refused {
@@ -39,7 +36,7 @@ impl Doors {
     pub fn new(config: &Config, limit: usize, access: Access) -> Self {
         let limit = limit.min(Semaphore::MAX_PERMITS);
         Self {
-            places: Arc::new(Semaphore::new(limit)),
+            places: Semaphore::new(limit),
             limit,
             rates: config
                 .max_connect_rate
@@ -49,24 +46,33 @@ impl Doors {
         }
     }
 
-    /// A place for a connection. `None` when it is to be closed, which the log tells.
-    pub fn admit(&self, stream: &Stream) -> Option<Place> {
+    /// Gives a place to a connection, which [leaves](Self::leave) in the end. False when it is to be
+    /// closed, which the log tells.
+    pub fn admit(&self, stream: &Stream) -> bool {
         if let (Stream::Tcp(_, address), Some(rates)) = (stream, &self.rates) {
             let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = rates.admit(address.ip(), Instant::now()) {
                 self.refuse(stream, &error);
-                return None;
+                return false;
             }
         }
         if self.access.memory().is_full() {
             self.refuse(stream, &"the memory is full");
-            return None;
+            return false;
         }
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        if place.is_err() {
-            self.refuse(stream, &format_args!("all {} places are taken", self.limit));
+        match self.places.try_acquire() {
+            Ok(place) => place.forget(),
+            Err(_) => {
+                self.refuse(stream, &format_args!("all {} places are taken", self.limit));
+                return false;
+            }
         }
-        place.ok()
+        true
+    }
+
+    /// Takes a place back.
+    pub fn leave(&self) {
+        self.places.add_permits(1);
     }
 
     fn refuse(&self, stream: &Stream, reason: &dyn Display) {

@@ -103,18 +103,24 @@ impl Socket {
     }
 }
 
-impl Stream {
+/// A connection that another runtime can serve.
+pub trait Movable: Sized {
     /// The same connection, served by the runtime in whose context this is called.
     ///
     /// # Errors
     /// When that runtime cannot watch it.
-    pub fn moved_here(self) -> io::Result<Self> {
-        match self {
-            Self::Tcp(stream, peer) => {
-                TcpStream::from_std(stream.into_std()?).map(|stream| Self::Tcp(stream, peer))
-            }
-            Self::Unix(stream) => UnixStream::from_std(stream.into_std()?).map(Self::Unix),
-        }
+    fn moved_here(self) -> io::Result<Self>;
+}
+
+impl Movable for TcpStream {
+    fn moved_here(self) -> io::Result<Self> {
+        Self::from_std(self.into_std()?)
+    }
+}
+
+impl Movable for UnixStream {
+    fn moved_here(self) -> io::Result<Self> {
+        Self::from_std(self.into_std()?)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::{Either, FutureExt, TryFutureExt, ready};
+use futures::FutureExt;
 use mqtt_broker_core::{Broker, Message, MountPoint, PeerInfo, ServeError, serve_connection};
 use mqtt_codec::{QoS, TopicName};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use crate::access::{AUTO_ID_PREFIX, Access, AccessError};
 use crate::config::{Config, Listener, Protocol};
 use crate::descriptors;
-use crate::doors::{Doors, Place};
+use crate::doors::Doors;
 use crate::guarded::Guarded;
 use crate::listener::{BindError, Socket, Stream, bind};
 use crate::log::{NOTICE, TopicLog};
@@ -100,14 +100,18 @@ struct Rules {
     access: Access,
 }
 
-/// What an accept loop and its connections share with the server.
-#[derive(Clone)]
-struct Life {
-    /// Turns true when the server ends.
-    ending: watch::Receiver<bool>,
-    /// Dropped by each connection when it is over: the server waits for the last.
+/// What an accept loop and its connections have in common, so that each of them holds one word.
+struct Entrance {
+    broker: Broker,
+    doors: Arc<Doors>,
+    rules: Arc<Rules>,
+    /// Dropped with the last connection, for which the server waits at its end.
     _open: mpsc::Sender<()>,
 }
+
+/// A connection's places in the broker and at its listener, from its accept on: a handshake of TLS or
+/// WebSocket takes them as well.
+struct Place(Arc<Entrance>);
 
 impl Server {
     /// Reads the files that a configuration names and opens all its listeners. `heap` is what
@@ -182,14 +186,13 @@ impl Server {
     pub async fn run(self, workers: Workers, log: TopicLog, end: impl Future<Output = ()>) {
         let (tell, ending) = watch::channel(false);
         let (open, closed) = mpsc::channel(1);
-        let life = Life { ending, _open: open };
         let (workers, doors) = (Arc::new(workers), Arc::new(self.doors));
         for (socket, rules) in self.sockets {
-            let (broker, life) = (self.broker.clone(), life.clone());
-            let (workers, doors) = (Arc::clone(&workers), Arc::clone(&doors));
-            tokio::spawn(accept_loop(broker, workers, doors, socket, rules, life));
+            let (broker, doors) = (self.broker.clone(), Arc::clone(&doors));
+            let entrance = Arc::new(Entrance { broker, doors, rules, _open: open.clone() });
+            tokio::spawn(accept_loop(socket, entrance, Arc::clone(&workers), ending.clone()));
         }
-        drop(life);
+        drop(open);
         if let Some(metrics) = self.metrics {
             tokio::spawn(metrics.serve());
         }
@@ -254,18 +257,16 @@ impl Rules {
 }
 
 async fn accept_loop(
-    broker: Broker,
-    workers: Arc<Workers>,
-    doors: Arc<Doors>,
     socket: Socket,
-    rules: Arc<Rules>,
-    mut life: Life,
+    entrance: Arc<Entrance>,
+    workers: Arc<Workers>,
+    mut ending: watch::Receiver<bool>,
 ) {
     let mut exhausted = false;
     loop {
         let accepted = tokio::select! {
-            accepted = socket.accept(rules.tcp_nodelay) => accepted,
-            _ = life.ending.wait_for(|ending| *ending) => return,
+            accepted = socket.accept(entrance.rules.tcp_nodelay) => accepted,
+            _ = ending.wait_for(|ending| *ending) => return,
         };
         match accepted {
             Ok(stream) => {
@@ -273,11 +274,10 @@ async fn accept_loop(
                     info!(target: NOTICE, "{} accepts connections again", socket.place());
                 }
                 exhausted = false;
-                if let Some(place) = doors.admit(&stream) {
-                    let serve = |stream| connection(&broker, stream, &rules, place, life.clone());
-                    if let Err(error) = workers.spawn(stream, serve) {
-                        debug!("a connection of {} is closed: {error}", socket.place());
-                    }
+                if let Some(place) = Place::take(&entrance, &stream)
+                    && let Err(error) = start(&workers, stream, place)
+                {
+                    debug!("a connection of {} is closed: {error}", socket.place());
                 }
             }
             Err(error) if descriptors::are_exhausted(&error) => {
@@ -294,65 +294,82 @@ async fn accept_loop(
     }
 }
 
-/// The task of a connection. Put together from futures, because an `async fn` would have room for its
-/// arguments and a second place for what it awaits: 600 bytes for as long as the client is there.
-fn connection(
-    broker: &Broker,
-    stream: Stream,
-    rules: &Arc<Rules>,
-    place: Place,
-    life: Life,
-) -> impl Future<Output = ()> + use<> {
-    let number = rules.number;
-    let place_of_listener = rules.places.clone().map(Semaphore::try_acquire_owned).transpose();
-    let Ok(place_of_listener) = place_of_listener else {
-        debug!("all connections of listener {number} are taken");
-        return Either::Right(ready(()));
-    };
-    Either::Left(serve(broker, stream, rules).map(move |result| {
+impl Place {
+    /// Places for a connection. `None` when it is to be closed, which the log tells.
+    fn take(entrance: &Arc<Entrance>, stream: &Stream) -> Option<Self> {
+        if !entrance.doors.admit(stream) {
+            return None;
+        }
+        if let Some(places) = &entrance.rules.places {
+            match places.try_acquire() {
+                Ok(place) => place.forget(),
+                Err(_) => {
+                    entrance.doors.leave();
+                    debug!("all connections of listener {} are taken", entrance.rules.number);
+                    return None;
+                }
+            }
+        }
+        Some(Self(Arc::clone(entrance)))
+    }
+
+    /// Tells the log how its connection ended.
+    fn end(self, result: Result<(), ServeError>) {
         match result {
             // The hooks have told how the client ended.
             Ok(()) => {}
             Err(ServeError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
-            Err(error) => debug!("a connection of listener {number} ended: {error}"),
+            Err(error) => {
+                debug!("a connection of listener {} ended: {error}", self.0.rules.number);
+            }
         }
-        drop((place, place_of_listener, life));
-    }))
+    }
 }
 
-/// Serves a connection over whatever its listener speaks.
-fn serve(
-    broker: &Broker,
-    stream: Stream,
-    rules: &Arc<Rules>,
-) -> impl Future<Output = Result<(), ServeError>> + use<> {
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Entrance { doors, rules, .. } = &*self.0;
+        rules.places.iter().for_each(|places| places.add_permits(1));
+        doors.leave();
+    }
+}
+
+/// Has a worker serve a connection over whatever its listener speaks.
+///
+/// The task of most clients, which have plain TCP, is put together from futures: an `async fn` would
+/// have room for its arguments and a second place for what it awaits, for as long as the client is there.
+fn start(workers: &Workers, stream: Stream, place: Place) -> io::Result<()> {
+    let Entrance { broker, rules, .. } = &*place.0;
     let mut peer = PeerInfo::default();
     peer.listener = rules.number;
     peer.mount_point.clone_from(&rules.mount_point);
     peer.opened = Some(Instant::now());
-    if let Stream::Tcp(_, address) = &stream {
-        peer.address = Some(*address);
-    }
+    let (broker, rules) = (broker.clone(), Arc::clone(rules));
     match (stream, &rules.tls, rules.protocol) {
-        // What most clients are connected by is not boxed once more.
-        (Stream::Tcp(stream, _), None, Protocol::Mqtt) => {
-            let stream = Guarded::new(stream, rules.access.clone());
-            Either::Left(serve_connection(broker, stream, peer).map_ok(drop))
+        (Stream::Tcp(stream, address), None, Protocol::Mqtt) => {
+            peer.address = Some(address);
+            workers.spawn(stream, |stream| {
+                let stream = Guarded::new(stream, rules.access.clone());
+                serve_connection(&broker, stream, peer).map(|result| place.end(result.map(drop)))
+            })
         }
-        (stream, ..) => {
-            let (broker, rules) = (broker.clone(), Arc::clone(rules));
-            Either::Right(Box::pin(async move {
-                match (stream, &rules.tls) {
-                    (Stream::Tcp(stream, _), Some(tls)) => {
-                        serve_tls(&broker, stream, tls, peer, &rules).await
-                    }
-                    (Stream::Tcp(stream, _), None) => {
-                        serve_inside(&broker, stream, peer, &rules).await
-                    }
-                    (Stream::Unix(stream), _) => serve_inside(&broker, stream, peer, &rules).await,
-                }
-            }))
+        (Stream::Tcp(stream, address), ..) => {
+            peer.address = Some(address);
+            workers.spawn(stream, |stream| {
+                Box::pin(async move {
+                    let served = match &rules.tls {
+                        Some(tls) => serve_tls(&broker, stream, tls, peer, &rules).await,
+                        None => serve_inside(&broker, stream, peer, &rules).await,
+                    };
+                    place.end(served);
+                })
+            })
         }
+        (Stream::Unix(stream), ..) => workers.spawn(stream, |stream| {
+            Box::pin(async move {
+                place.end(serve_inside(&broker, stream, peer, &rules).await);
+            })
+        }),
     }
 }
 

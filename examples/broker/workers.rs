@@ -6,7 +6,7 @@ use std::thread;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::listener::Stream;
+use crate::listener::Movable;
 
 /// Threads of a runtime for what blocks: two logins that are hashed at a time, and pieces of files for
 /// pages. Without a bound of ours each request for a file could start one.
@@ -53,16 +53,16 @@ impl Workers {
     ///
     /// # Errors
     /// When the connection cannot be moved there; it is closed then.
-    pub fn spawn<F>(&self, stream: Stream, serve: impl FnOnce(Stream) -> F) -> io::Result<()>
+    pub fn spawn<S, F>(&self, stream: S, serve: impl FnOnce(S) -> F) -> io::Result<()>
     where
+        S: Movable,
         F: Future<Output = ()> + Send + 'static,
     {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
         let other = turn.checked_sub(1).and_then(|turn| self.others.get(turn));
         let _inside = other.map(Handle::enter);
         let stream = if other.is_some() { stream.moved_here()? } else { stream };
-        // Boxed, since a task is rounded up to a multiple of 128 bytes.
-        tokio::spawn(Box::pin(serve(stream)));
+        tokio::spawn(serve(stream));
         Ok(())
     }
 }
