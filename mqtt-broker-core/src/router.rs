@@ -158,7 +158,7 @@ impl Router {
             }
         }
         let routes: Arc<[Route]> = found.drain(..).collect();
-        cache.keep(hash, topic, Arc::clone(&routes));
+        cache.keep(hash, topic, &routes);
         routes
     }
 
@@ -345,7 +345,12 @@ mod tests {
                     }
                     Step::Find(topic) => {
                         let topic = TopicName::new(&topic).unwrap();
-                        let routes = router.routes(topic, false, &mut cache);
+                        // Found, found and kept, and as it was kept.
+                        let mut look = || router.routes(topic, false, &mut cache);
+                        let [routes, again, kept] = [look(), look(), look()];
+                        let is_kept = Arc::ptr_eq(&again, &kept);
+                        prop_assert!(is_kept, "{} is not kept", topic);
+                        prop_assert_eq!(format!("{routes:?}"), format!("{kept:?}"));
                         prop_assert!(routes.is_sorted_by_key(Route::id));
                         let (alone, groups) = naive(&model, topic);
                         let (mut found, mut found_groups) = (Vec::new(), Vec::new());

@@ -1,4 +1,3 @@
-use std::cell::LazyCell;
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
@@ -335,8 +334,10 @@ impl Wild {
     fn find(&self, topic: TopicName<'_>, routes: &mut Vec<Route>, walk: &mut Walk) -> usize {
         let mut lists = 0;
         let mut add = |list: &Subscribers| {
-            routes.extend_from_slice(list.as_slice());
-            lists += usize::from(!list.is_empty());
+            if !list.is_empty() {
+                routes.extend_from_slice(list.as_slice());
+                lists += 1;
+            }
         };
         // A wildcard in the first level does not match a topic that begins with `$` [MQTT-4.7.2-1].
         let reserved = topic.as_bytes().first() == Some(&b'$');
@@ -345,16 +346,21 @@ impl Wild {
         reached.clear();
         reached.push(ROOT);
         for (depth, name) in topic.levels().enumerate() {
-            let level = LazyCell::new(|| self.levels.find(name));
+            let mut level = None;
             for &node in &*reached {
                 let place = &self.nodes[node];
                 let root_of_reserved = reserved && depth == 0;
                 if !root_of_reserved {
                     add(&place.below);
-                    next.extend(Some(place.plus).filter(|&plus| plus != ROOT));
+                    if place.plus != ROOT {
+                        next.push(place.plus);
+                    }
                 }
-                if place.children > 0 {
-                    next.extend(level.and_then(|level| self.child(node, level)));
+                if place.children > 0
+                    && let Some(level) = *level.get_or_insert_with(|| self.levels.find(name))
+                    && let Some(child) = self.child(node, level)
+                {
+                    next.push(child);
                 }
             }
             reached.clear();
