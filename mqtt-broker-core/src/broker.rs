@@ -1,6 +1,7 @@
 mod delivery;
 mod ends;
 mod restore;
+mod run;
 
 use std::hash::BuildHasher;
 use std::task::{Context, Poll};

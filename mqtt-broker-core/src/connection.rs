@@ -12,19 +12,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use mqtt_codec::{ConnAck, Frame, Packet, decode, frame};
+use mqtt_codec::{Ack, ConnAck, Delivery, Frame, Packet, PublishRun, QoS, decode, frame};
 
 use crate::broker::Shared;
 use crate::hooks::{Admission, Client, Login, PeerInfo};
 use crate::journal::{Recorder, Wait};
 use crate::moment::Moment;
-use crate::publication::{Batch, Part};
 use crate::send_buffer::SendBuffer;
 use crate::session::{Link, Session, State};
 use crate::sync::{Arc, MutexGuard};
 use crate::{Broker, Closed, ConnectionError, Worker};
 use acks::Acks;
-pub(crate) use run::Run;
+use run::MAX_RUN;
 
 /// A tail that grew beyond this is let go of when it is empty again: an idle connection holds no
 /// buffer, and nearly every packet that is cut in two is smaller.
@@ -358,7 +357,6 @@ impl Connection {
         bytes: &[u8],
         now: Instant,
     ) -> Result<usize, ConnectionError> {
-        let batch = Batch::new(bytes);
         let mut at = 0;
         while self.takes_packets() {
             let rest = bytes.get(at..).unwrap_or_default();
@@ -368,20 +366,19 @@ impl Connection {
                 Ok(None) => break,
                 Err(error) => return Err(self.refuse_malformed(error, worker)),
             };
-            if let Stage::Open(open) = &mut self.stage
-                && Run::may_begin(&packet, len, rest)
+            if let (Packet::Publish(publish), Stage::Open(open)) = (&packet, &mut self.stage)
+                && !publish.retain
+                && let Some(run) = PublishRun::at_front(publish, rest, max_packet, MAX_RUN)
                 && open.takes_runs(self.broker.shared())
-                && let Some(run) = Run::at_front(&packet, rest, max_packet)
             {
                 let shared = self.broker.shared();
                 at += open.handle_run(shared, worker, run, &mut self.replies, now)?;
                 continue;
             }
             let acks = Acks::at_front(&packet, rest);
-            let frame = at..at + len;
             at += len.max(acks.encoded_len());
             worker.tally.messages_received += acks.len().max(1) as u64;
-            self.handle_packet(worker, &packet, acks, batch.part(frame), now)?;
+            self.handle_packet(worker, &packet, acks, now)?;
         }
         Ok(at)
     }
@@ -392,7 +389,6 @@ impl Connection {
         worker: &mut Worker,
         packet: &Packet<'_>,
         acks: Acks<'_>,
-        part: Part<'_>,
         now: Instant,
     ) -> Result<(), ConnectionError> {
         let Stage::Open(open) = &mut self.stage else {
@@ -404,7 +400,7 @@ impl Connection {
         let shared = self.broker.shared();
         match packet {
             Packet::Publish(publish) => {
-                open.handle_publish(shared, worker, publish, Some(part), &mut self.replies, now)
+                open.handle_publish(shared, worker, publish, &mut self.replies, now)
             }
             Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_) => {
                 open.handle_acks(shared, worker, packet.packet_type(), acks, &mut self.replies)
@@ -688,6 +684,29 @@ impl Replies {
             buffer.acknowledges |= matches!(packet, Packet::PubAck(_) | Packet::PubRec(_));
         }
         buffer.append(|own| packet.encode(own));
+    }
+
+    /// Answers a message that every receiver's session owns [MQTT-4.3.2-2], [MQTT-4.3.3-2].
+    fn acknowledge(&mut self, delivery: Delivery, after: u64, worker: &mut Worker) {
+        match delivery {
+            Delivery::AtMostOnce => {}
+            Delivery::AtLeastOnce { id, .. } => self.push(&Packet::PubAck(id), after, worker),
+            Delivery::ExactlyOnce { id, .. } => self.push(&Packet::PubRec(id), after, worker),
+        }
+    }
+
+    /// The same for messages of a broker without a journal: there is nothing to wait for.
+    fn acknowledge_run(&mut self, run: PublishRun<'_>, worker: &mut Worker) {
+        let acks = run.publishes().filter_map(|publish| match publish.delivery {
+            Delivery::AtMostOnce => None,
+            Delivery::AtLeastOnce { id, .. } => Some(Ack::PubAck(id)),
+            Delivery::ExactlyOnce { id, .. } => Some(Ack::PubRec(id)),
+        });
+        if run.qos() > QoS::AtMostOnce {
+            worker.tally.messages_sent += run.len() as u64;
+            let buffer = self.buffer.get_or_insert_with(|| worker.buffer());
+            buffer.append(|own| acks.for_each(|ack| own.extend_from_slice(&ack.to_bytes())));
+        }
     }
 
     fn is_empty(&self) -> bool {

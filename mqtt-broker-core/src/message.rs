@@ -37,16 +37,10 @@ impl Message {
         Ok(Self { frame, qos: publish.qos(), retain: publish.retain })
     }
 
-    /// The same, in the frame that it was decoded from.
-    pub(crate) fn from_frame(frame: Bytes, publish: &Publish<'_>) -> Option<Self> {
-        let frame = PublishBuf::from_frame(frame, publish)?;
-        Some(Self { frame, qos: publish.qos(), retain: publish.retain })
-    }
-
     /// The same message at another QoS and with another RETAIN flag.
     #[must_use]
-    pub fn with(&self, qos: QoS, retain: bool) -> Self {
-        Self { frame: self.frame.clone(), qos, retain }
+    pub fn with(self, qos: QoS, retain: bool) -> Self {
+        Self { frame: self.frame, qos, retain }
     }
 
     /// The topic name.
@@ -83,7 +77,7 @@ impl Message {
 
     /// Bytes of topic and payload: what queue limits count.
     pub(crate) fn size(&self) -> usize {
-        self.topic().as_bytes().len() + self.payload().len()
+        self.frame.content_len()
     }
 
     /// Appends the PUBLISH to what goes to a client, with the topic as that client knows it.
@@ -101,12 +95,24 @@ impl Message {
 
     /// Appends the PUBLISH to what goes to a client.
     pub(crate) fn write(&self, delivery: Delivery, out: &mut SendBuffer) {
-        if self.payload().len() < SHARE_FROM {
-            out.append(|own| self.frame.encode(delivery, self.retain, own));
+        if self.size() < SHARE_FROM {
+            out.append(|own| self.frame.encode_to_vec(delivery, self.retain, own));
         } else {
-            out.append(|own| self.frame.encode_head(delivery, self.retain, own));
-            out.append_shared(self.payload_bytes());
+            self.write_shared(delivery, out);
         }
+    }
+
+    #[cold]
+    fn write_shared(&self, delivery: Delivery, out: &mut SendBuffer) {
+        out.append(|own| self.frame.encode_head(delivery, self.retain, own));
+        out.append_shared(self.payload_bytes());
+    }
+}
+
+/// A message that was decoded.
+impl From<PublishBuf> for Message {
+    fn from(frame: PublishBuf) -> Self {
+        Self { qos: frame.qos(), retain: frame.retain(), frame }
     }
 }
 

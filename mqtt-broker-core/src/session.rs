@@ -8,14 +8,13 @@ use std::collections::VecDeque;
 use std::task::Waker;
 
 use mqtt_codec::{
-    ConnAck, Delivery, Packet, PacketId, PacketType, Publish, QoS, TopicFilterBuf, TopicName,
+    ConnAck, Delivery, Packet, PacketId, PacketType, PublishRun, QoS, TopicFilterBuf, TopicName,
     TopicNameBuf,
 };
 
 use crate::config::Config;
-use crate::connection::Run;
 use crate::hooks::DropReason;
-use crate::journal::{MessageId, Record, Recorder};
+use crate::journal::{MessageId, Record, Recorder, Unrecorded};
 use crate::moment::Moment;
 use crate::publication::Publication;
 use crate::qos::{AckedQoS, Receiver, Sender, Unfinished, WrongAck};
@@ -312,7 +311,7 @@ impl State {
         }
         let Terms { qos, group, number } = terms;
         if qos == QoS::AtMostOnce && self.is_connected() && !self.queue.holds_qos0() {
-            if !self.outbox_takes(publication.publish(), config) {
+            if !self.outbox_takes(publication.size(), config) {
                 return Outcome::Dropped(DropReason::OutboxFull);
             }
             let out = self.outbox.get_or_insert_with(|| worker.buffer());
@@ -328,34 +327,69 @@ impl State {
         if qos == QoS::AtMostOnce && !self.queues_qos0(config) {
             return Outcome::NotMeant;
         }
-        let message = publication.message().with(qos, false);
+        let message = publication.message_for(qos);
         self.accept(Queued { message, group: group.cloned(), number }, config, worker, tx)
     }
 
-    /// Whether a run of QoS 0 messages can go to the client at once.
-    pub(crate) fn takes_run(&self, run: Run<'_>, config: &Config) -> bool {
+    /// Whether all messages of a run can be taken at this QoS, so that none is dropped and nobody held
+    /// back.
+    pub(crate) fn takes_run(&self, run: PublishRun<'_>, qos: QoS, config: &Config) -> bool {
+        if self.mount_point.is_some() || matches!(self.link, Link::Closing(_) | Link::Ended) {
+            return false;
+        }
+        if qos > QoS::AtMostOnce {
+            return self.queue.has_room(run.len(), size(run), config);
+        }
         let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
         self.is_connected()
-            && self.mount_point.is_none()
             && !self.queue.holds_qos0()
             && waiting + run.bytes().len() <= config.max_outbox_bytes
     }
 
-    /// Delivers a run of QoS 0 messages to a client that is there and has room for all of it. False, and
-    /// nothing is done, when each message has to be looked at.
+    /// Delivers a run that there is room for. `kept` are its messages, if the QoS is 1 or 2.
     pub(crate) fn deliver_run(
         &mut self,
-        run: Run<'_>,
+        run: PublishRun<'_>,
+        qos: QoS,
+        kept: &[Message],
         config: &Config,
         worker: &mut Worker,
-    ) -> bool {
-        if !self.takes_run(run, config) {
-            return false;
+    ) {
+        let acked = AckedQoS::new(qos);
+        let queued = kept.iter().map(|message| {
+            let message = message.clone().with(qos, false);
+            Queued { message, group: None, number: None }
+        });
+        if acked.is_some() && !self.may_send_run(run, config) {
+            let mut sends = self.queue.is_empty();
+            for queued in queued {
+                sends = sends && self.may_send(&queued.message, config);
+                if sends {
+                    self.send(queued, worker, &mut Unrecorded);
+                } else {
+                    self.queue.push(queued, config);
+                }
+            }
+            return;
         }
         let out = self.outbox.get_or_insert_with(|| worker.buffer());
-        out.append(|own| own.extend_from_slice(run.bytes()));
-        worker.tally.count_run_sent(run.count(), run.payload_bytes());
-        true
+        out.append(|own| run.encode_to_vec(qos, self.sender.next_id(), own));
+        worker.tally.count_run_sent(run);
+        if let Some(acked) = acked {
+            self.in_flight_bytes += size(run);
+            self.sender.begin_all(acked, queued);
+        }
+    }
+
+    /// Whether the client is there, nothing waits, and the window and the outbox have room for all
+    /// messages of a run.
+    fn may_send_run(&self, run: PublishRun<'_>, config: &Config) -> bool {
+        let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
+        self.is_connected()
+            && self.queue.is_empty()
+            && self.sender.room() >= run.len()
+            && self.in_flight_bytes.saturating_add(size(run)) <= config.max_inflight_bytes
+            && waiting + run.bytes().len() <= config.max_outbox_bytes
     }
 
     /// Takes a message that is to be kept until it is delivered: sends it when nothing waits before
@@ -408,7 +442,7 @@ impl State {
     fn may_send(&self, message: &Message, config: &Config) -> bool {
         self.is_connected()
             && (message.qos() == QoS::AtMostOnce || self.window_takes(message, config))
-            && self.outbox_takes(&message.publish(), config)
+            && self.outbox_takes(message.size(), config)
     }
 
     /// Whether the window has room for a message of QoS 1 or 2.
@@ -420,7 +454,7 @@ impl State {
 
     fn send(&mut self, queued: Queued, worker: &mut Worker, tx: &mut impl Recorder) {
         let message = &queued.message;
-        if self.is_elsewhere(message.topic()) {
+        if self.mount_point.is_some() && self.is_elsewhere(message.topic()) {
             // It was queued when the client was with another mount point.
             tx.done(queued.number);
             return;
@@ -713,13 +747,12 @@ impl State {
         outbox < config.max_outbox_bytes / 2 && self.queue.is_empty()
     }
 
-    /// Whether the outbox has room for a message. An empty one takes a message of any size.
-    fn outbox_takes(&self, publish: &Publish<'_>, config: &Config) -> bool {
+    /// Whether the outbox has room for a message of `size` bytes of topic and payload. An empty one takes a message of any size.
+    fn outbox_takes(&self, size: usize, config: &Config) -> bool {
         /// Fixed header, length of the topic and packet id, at most.
         const OVERHEAD: usize = 9;
         self.outbox.as_ref().is_none_or(|outbox| {
-            let size = OVERHEAD + publish.topic.as_bytes().len() + publish.payload.len();
-            outbox.is_empty() || outbox.len() + size <= config.max_outbox_bytes
+            outbox.is_empty() || outbox.len() + OVERHEAD + size <= config.max_outbox_bytes
         })
     }
 
@@ -737,4 +770,9 @@ impl State {
             Link::Closing(_) | Link::Ended => false,
         }
     }
+}
+
+/// Topics and payloads of a run in bytes.
+fn size(run: PublishRun<'_>) -> usize {
+    run.len() * run.topic().as_bytes().len() + run.payload_bytes()
 }

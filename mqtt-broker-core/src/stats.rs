@@ -1,3 +1,5 @@
+use mqtt_codec::PublishRun;
+
 use crate::sync::{AtomicU64, Ordering};
 
 macro_rules! counters {
@@ -92,10 +94,10 @@ counters! {
 
 impl Tally {
     /// Counts several PUBLISH packets on their way to a client.
-    pub(crate) fn count_run_sent(&mut self, count: u64, payload_bytes: u64) {
-        self.messages_sent += count;
-        self.publish_sent += count;
-        self.publish_bytes_sent += payload_bytes;
+    pub(crate) fn count_run_sent(&mut self, run: PublishRun<'_>) {
+        self.messages_sent += run.len() as u64;
+        self.publish_sent += run.len() as u64;
+        self.publish_bytes_sent += run.payload_bytes() as u64;
     }
 
     /// Counts a PUBLISH on its way to a client.

@@ -1,5 +1,6 @@
 use std::task::Waker;
 
+use crate::Message;
 use crate::hooks::DropReason;
 use crate::router::RouteCache;
 use crate::send_buffer::SendBuffer;
@@ -20,6 +21,8 @@ pub struct Worker {
     pub(crate) congested: Vec<Arc<Session>>,
     /// What the hooks are told of the message at hand, when no lock is held.
     pub(crate) reports: Vec<Report>,
+    /// What receivers keep of the run at hand.
+    pub(crate) kept: Vec<Message>,
     /// Woken at the end of the batch, when no lock is held.
     pub(crate) wakes: Vec<Waker>,
     pub(crate) tally: Tally,

@@ -8,6 +8,7 @@
 //! - [`Packet::encode_to_slice`] writes into a fixed array, [`Packet::encode`] into any
 //!   [`BufMut`](bytes::BufMut).
 //! - [`PacketBuf`] and [`PublishBuf`] are the owned forms: one frame in one shared buffer.
+//!   [`PublishRun`] is for brokers: messages of one topic that follow each other.
 //! - [`TopicName`], [`TopicFilter`], [`PacketId`] and [`Delivery`] are valid by construction.
 //!
 //! Everything that MQTT 3.1.1 calls malformed is refused with a [`DecodeError`] that names the
@@ -187,6 +188,7 @@ mod packet_buf;
 mod parse;
 #[cfg(feature = "alloc")]
 mod publish_buf;
+mod publish_run;
 #[cfg(feature = "serde")]
 mod serde;
 mod topic;
@@ -208,6 +210,7 @@ pub use packet::{Packet, PacketType};
 pub use packet_buf::PacketBuf;
 #[cfg(feature = "alloc")]
 pub use publish_buf::PublishBuf;
+pub use publish_run::PublishRun;
 #[cfg(feature = "alloc")]
 pub use topic::owned::{TopicFilterBuf, TopicNameBuf};
 pub use topic::text::Text;

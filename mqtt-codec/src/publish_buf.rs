@@ -65,18 +65,25 @@ impl PublishBuf {
     /// bytes than it needs.
     #[inline]
     pub fn from_frame(bytes: Bytes, publish: &Publish<'_>) -> Option<Self> {
-        let len = publish.encoded_len();
-        let Ok(Frame::Complete { body, end }) = frame(&bytes, MAX_PACKET - 2) else { return None };
         let first = *bytes.first()?;
+        let Ok(Frame::Complete { body, end }) = frame(&bytes, MAX_PACKET - 2) else { return None };
         let found = checked_publish(first, bytes.get(body..)?)?;
         // A payload may be any bytes; that the topic is valid is known of `publish` only.
         let is_it = first == publish.delivery.first_byte(publish.retain)
-            && (end, bytes.len()) == (len, len)
+            && (end, bytes.len()) == (publish.encoded_len(), end)
             && found.delivery == publish.delivery
             && found.topic.as_bytes() == publish.topic.as_bytes();
+        is_it.then(|| Self::from_checked(bytes, publish))
+    }
+
+    /// The same for a frame that is known to be that packet.
+    #[inline]
+    pub(crate) fn from_checked(frame: Bytes, publish: &Publish<'_>) -> Self {
+        let id = if publish.packet_id().is_some() { 2 } else { 0 };
+        let head = frame.len().saturating_sub(publish.payload.len());
+        let body = head.saturating_sub(2 + publish.topic.as_bytes().len() + id);
         // At most 5, and at most 5 + 2 + 65,535 + 2.
-        let (body, head) = (body as u8, publish.head_len() as u32);
-        is_it.then_some(Self { frame: bytes, body, head })
+        Self { frame, body: body as u8, head: head as u32 }
     }
 
     /// A message that has no packet id yet: for QoS 1 and 2 a placeholder stands in its place, so
@@ -90,13 +97,7 @@ impl PublishBuf {
         qos: QoS,
         retain: bool,
     ) -> Result<Self, EncodeError> {
-        let (id, dup) = (PacketId::MIN, false);
-        let delivery = match qos {
-            QoS::AtMostOnce => Delivery::AtMostOnce,
-            QoS::AtLeastOnce => Delivery::AtLeastOnce { id, dup },
-            QoS::ExactlyOnce => Delivery::ExactlyOnce { id, dup },
-        };
-        Self::new(&Publish { topic, payload, delivery, retain })
+        Self::new(&Publish { topic, payload, delivery: qos.delivery(PacketId::MIN), retain })
     }
 
     /// The message as it was given. Nothing is checked again.
@@ -126,6 +127,13 @@ impl PublishBuf {
     /// The payload; shares the frame.
     pub fn payload_bytes(&self) -> Bytes {
         self.frame.slice_ref(self.payload())
+    }
+
+    /// Bytes of topic and payload.
+    #[inline]
+    pub fn content_len(&self) -> usize {
+        let id = if self.has_id() { 2 } else { 0 };
+        self.frame.len().saturating_sub(usize::from(self.body) + 2 + id)
     }
 
     /// The QoS that the message was given with.
@@ -188,15 +196,39 @@ impl PublishBuf {
             return Err(BufferTooSmall { needed });
         };
         dst.copy_from_slice(&self.frame);
-        if let Some(first) = dst.first_mut() {
+        self.patch(delivery, retain, dst);
+        Ok(needed)
+    }
+
+    /// As [`PublishBuf::encode`], to the end of a vector: nearly as fast as
+    /// [`PublishBuf::encode_to_slice`].
+    #[inline]
+    pub fn encode_to_vec(&self, delivery: Delivery, retain: bool, dst: &mut Vec<u8>) {
+        if self.has_id() != delivery.packet_id().is_some() {
+            return self.encode_anew(delivery, retain, dst);
+        }
+        let start = dst.len();
+        dst.extend_from_slice(&self.frame);
+        self.patch(delivery, retain, dst.get_mut(start..).unwrap_or_default());
+    }
+
+    /// Out of line, so that what is done for nearly every message stays small.
+    #[cold]
+    fn encode_anew(&self, delivery: Delivery, retain: bool, dst: &mut Vec<u8>) {
+        Publish { delivery, retain, ..self.publish() }.encode(dst);
+    }
+
+    /// Writes flags and packet id over those of a copy of the frame.
+    #[inline]
+    fn patch(&self, delivery: Delivery, retain: bool, copy: &mut [u8]) {
+        if let Some(first) = copy.first_mut() {
             *first = delivery.first_byte(retain);
         }
-        if let Some(id) = id
-            && let Some(place) = dst.get_mut(..self.head as usize).and_then(<[u8]>::last_chunk_mut)
+        if let Some(id) = delivery.packet_id()
+            && let Some(place) = copy.get_mut(..self.head as usize).and_then(<[u8]>::last_chunk_mut)
         {
             *place = id.to_be_bytes();
         }
-        Ok(needed)
     }
 
     /// Appends all but the payload, for a vectored write together with

@@ -367,5 +367,8 @@ proptest! {
         message.encode(sent, !retain, &mut out);
         prop_assert_eq!(&out, &expected);
         prop_assert_eq!(message.encoded_len(sent.qos()), out.len());
+        prop_assert_eq!(message.content_len(), topic.len() + payload.len());
+        message.encode_to_vec(sent, !retain, &mut out);
+        prop_assert_eq!(&out, &expected.repeat(2));
     }
 }

@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use mqtt_codec::{Publish, QoS, TopicName, TopicNameBuf};
 
 use super::{Published, Shared};
-use crate::connection::Run;
-use crate::hooks::{Client, DropReason, Interests, Permission};
+use crate::hooks::{Client, DropReason, Permission};
 use crate::journal::{Record, Recorder, Transaction, Unrecorded};
 use crate::publication::Publication;
 use crate::retained::Full;
@@ -43,100 +42,8 @@ impl Shared {
         }
     }
 
-    /// Whether runs of QoS 0 messages can be passed on without a look at each: nobody is told of each
-    /// message, and what is delivered is what came, once. With a journal a message may be part of it.
-    pub(crate) fn passes_runs(&self) -> bool {
-        let config = &self.config;
-        self.log.is_none()
-            && self.interests() == Interests::default()
-            && !config.upgrade_qos
-            && !config.deliver_overlaps
-    }
-
-    /// Routes a client's run of QoS 0 messages, as far as it may publish them. False, and nothing is
-    /// done, unless all receivers have room for all of it: what is dropped is told message by message.
-    ///
-    /// Looking up, locking and waking once a run is two thirds of what a message costs the broker itself.
-    pub(crate) fn publish_run(
-        &self,
-        client: &Client,
-        run: Run<'_>,
-        worker: &mut Worker,
-    ) -> Result<bool, ConnectionError> {
-        let topic = run.topic();
-        let routes = self.router.routes(topic, false, &mut worker.routes);
-        let is_ready = |route: &Route| match route {
-            Route::One { session, .. } => session.lock().takes_run(run, &self.config),
-            Route::Group(_) => false,
-        };
-        if !routes.iter().all(is_ready) {
-            return Ok(false);
-        }
-        worker.tally.messages_received += run.count();
-        worker.tally.publish_received += run.count();
-        worker.tally.publish_bytes_received += run.payload_bytes();
-        let (mut start, mut end) = (0, 0);
-        for (publish, len) in run.messages() {
-            let permission = self.permission(client, &publish);
-            if permission != Permission::Allow {
-                self.route_run(run.part(start, end), worker);
-                let publication = Publication::new(publish, None);
-                self.publish_permitted(
-                    client,
-                    &publication,
-                    &permission,
-                    None,
-                    worker,
-                    Unrecorded,
-                )?;
-                start = end + len;
-            }
-            end += len;
-        }
-        self.route_run(run.part(start, end), worker);
-        Ok(true)
-    }
-
-    fn route_run(&self, run: Run<'_>, worker: &mut Worker) {
-        if run.bytes().is_empty() {
-            return;
-        }
-        let routes = self.router.routes(run.topic(), false, &mut worker.routes);
-        for route in routes.iter() {
-            if let Route::One { session, .. } = route {
-                let mut state = session.lock();
-                if state.deliver_run(run, &self.config, worker) {
-                    state.wake(&self.config, &mut worker.wakes);
-                    continue;
-                }
-            }
-            // Another thread was faster.
-            let mut published = Published::default();
-            for (publish, _) in run.messages() {
-                let publication = Publication::new(publish, None);
-                match route {
-                    Route::One { session, qos } => self.deliver(
-                        &publication,
-                        session,
-                        *qos,
-                        worker,
-                        &mut Unrecorded,
-                        &mut published,
-                    ),
-                    Route::Group(group) => self.deliver_to_one(
-                        &publication,
-                        group,
-                        worker,
-                        &mut Unrecorded,
-                        &mut published,
-                    ),
-                }
-                self.report(&publication, worker);
-            }
-        }
-    }
-
-    fn permission(&self, client: &Client, publish: &Publish<'_>) -> Permission {
+    /// The hooks' decision on a message.
+    pub(crate) fn permission(&self, client: &Client, publish: &Publish<'_>) -> Permission {
         // What the broker says of itself is nobody else's to say.
         match publish.topic.as_bytes().starts_with(b"$SYS/") {
             true => Permission::Deny,
@@ -144,7 +51,8 @@ impl Shared {
         }
     }
 
-    fn publish_permitted(
+    /// Routes a message as its permission says. Gives back what an acknowledgement has to wait for.
+    pub(crate) fn publish_permitted(
         &self,
         client: &Client,
         publication: &Publication<'_>,
@@ -218,6 +126,9 @@ impl Shared {
         {
             tx.open();
         }
+        if let ([Route::One { .. }], None) = (&*routes, &self.log) {
+            publication.set_for_one();
+        }
         for route in routes.iter() {
             match route {
                 Route::One { session, qos } => {
@@ -258,7 +169,7 @@ impl Shared {
         }
     }
 
-    fn deliver(
+    pub(super) fn deliver(
         &self,
         publication: &Publication<'_>,
         session: &Arc<Session>,

@@ -2,12 +2,11 @@ use std::time::Instant;
 
 use mqtt_codec::{Delivery, Packet, PacketType, Publish};
 
-use super::Run;
 use super::acks::Acks;
 use super::{Held, Open, Replies, after};
 use crate::broker::Shared;
 use crate::journal::Recorder;
-use crate::publication::{Part, Publication};
+use crate::publication::Publication;
 use crate::qos::Seen;
 use crate::session::Received;
 use crate::sync::Arc;
@@ -21,7 +20,6 @@ impl Open {
         shared: &Shared,
         worker: &mut Worker,
         publish: &Publish<'_>,
-        part: Option<Part<'_>>,
         replies: &mut Replies,
         now: Instant,
     ) -> Result<(), ConnectionError> {
@@ -29,75 +27,38 @@ impl Open {
         worker.tally.publish_bytes_received += publish.payload.len() as u64;
         let mounted;
         let mut publish = *publish;
-        let mut part = part;
         if let Some(mount) = &self.client.peer.mount_point {
             mounted = mount.topic(publish.topic).ok_or(ConnectionError::TopicTooLong)?;
             publish.topic = mounted.as_topic_name();
-            // It is not the packet that was read.
-            part = None;
         }
         if !shared.topic_fits(publish.topic) {
             return Err(ConnectionError::TopicTooLong);
         }
-        let publication = Publication::new(publish, part);
-        match publish.delivery {
-            Delivery::AtMostOnce => {
-                shared.publish_from(&self.client, &publication, None, worker)?;
-            }
-            Delivery::AtLeastOnce { id, .. } => {
-                let after = shared.publish_from(&self.client, &publication, None, worker)?;
-                replies.push(&Packet::PubAck(id), after, worker);
-            }
-            Delivery::ExactlyOnce { id, .. } => {
-                let Some(state) = self.lock() else { return Ok(()) };
-                let seen = state.receiver.look_up(id)?;
+        let received = self.received(publish.delivery);
+        if let Some(Received { id, .. }) = received {
+            let Some(state) = self.lock() else { return Ok(()) };
+            if state.receiver.look_up(id)? == Seen::Again {
                 drop(state);
-                let after = match seen {
-                    Seen::First => {
-                        let received = Received { session: &self.session, epoch: self.epoch, id };
-                        shared.publish_from(&self.client, &publication, Some(received), worker)?
-                    }
-                    // What its first coming has changed may not be durable yet.
-                    Seen::Again => shared.last_change(&self.session),
-                };
-                replies.push(&Packet::PubRec(id), after, worker);
+                // What its first coming has changed may not be durable yet.
+                replies.acknowledge(publish.delivery, shared.last_change(&self.session), worker);
+                return Ok(());
             }
         }
+        let publication = Publication::new(publish);
+        let after = shared.publish_from(&self.client, &publication, received, worker)?;
+        replies.acknowledge(publish.delivery, after, worker);
         self.hold(shared, worker, now);
         Ok(())
     }
 
-    /// Whether messages can be handled a run at a time: neither hooks that are told of each nor a mount
-    /// point have to look at them.
-    pub(super) fn takes_runs(&self, shared: &Shared) -> bool {
-        self.client.peer.mount_point.is_none() && shared.passes_runs()
-    }
-
-    /// QoS 0 messages of one topic. Gives back how many bytes of them are handled: those behind a message
-    /// for which the client is held back are not.
-    pub(super) fn handle_run(
-        &mut self,
-        shared: &Shared,
-        worker: &mut Worker,
-        run: Run<'_>,
-        replies: &mut Replies,
-        now: Instant,
-    ) -> Result<usize, ConnectionError> {
-        if run.messages().all(|(publish, _)| shared.topic_fits(publish.topic))
-            && shared.publish_run(&self.client, run, worker)?
-        {
-            return Ok(run.bytes().len());
-        }
-        let mut handled = 0;
-        for (publish, len) in run.messages() {
-            if self.held.is_some() {
-                break;
+    /// What the session has to remember of a message.
+    pub(super) fn received(&self, delivery: Delivery) -> Option<Received<'_>> {
+        match delivery {
+            Delivery::ExactlyOnce { id, .. } => {
+                Some(Received { session: &self.session, epoch: self.epoch, id })
             }
-            worker.tally.messages_received += 1;
-            self.handle_publish(shared, worker, &publish, None, replies, now)?;
-            handled += len;
+            _ => None,
         }
-        Ok(handled)
     }
 
     /// PUBREL: the ids of QoS 2 messages are free.
@@ -160,7 +121,7 @@ impl Open {
     }
 
     /// Holds the client back while receivers of its message have no room.
-    fn hold(&mut self, shared: &Shared, worker: &mut Worker, now: Instant) {
+    pub(super) fn hold(&mut self, shared: &Shared, worker: &mut Worker, now: Instant) {
         if worker.congested.is_empty() {
             return;
         }

@@ -65,6 +65,13 @@ impl Receiver {
         }
     }
 
+    /// Whether none of the ids from `first` to `last` is open, and `count` of them may be.
+    pub fn are_free(&self, first: PacketId, last: PacketId, count: usize) -> bool {
+        let behind = self.ranges.partition_point(|&(start, _)| start <= last.get());
+        let before = behind.checked_sub(1).and_then(|n| self.ranges.get(n));
+        before.is_none_or(|&(_, end)| end < first.get()) && self.open + count <= self.limit
+    }
+
     /// PUBLISH of QoS 2.
     #[expect(
         clippy::indexing_slicing,
@@ -178,6 +185,7 @@ mod tests {
         #[test]
         fn ranges_hold_the_same_ids_as_a_set(
             steps in prop::collection::vec((any::<bool>(), 1u16..40), 0..400),
+            (first, more, count) in (1u16..40, 0u16..10, 0usize..30),
         ) {
             let mut receiver = Receiver::new(30);
             let mut set = BTreeSet::new();
@@ -197,6 +205,11 @@ mod tests {
                 }
                 prop_assert_eq!(receiver.open(), set.len());
                 prop_assert!(receiver.ids().map(PacketId::get).eq(set.iter().copied()));
+                let are_free = set.range(first..=first + more).next().is_none();
+                prop_assert_eq!(
+                    receiver.are_free(id(first), id(first + more), count),
+                    are_free && set.len() + count <= 30
+                );
                 prop_assert!(receiver.ranges.is_sorted());
                 prop_assert!(receiver.ranges.windows(2).all(|w| w[0].1 + 1 < w[1].0), "joined");
             }

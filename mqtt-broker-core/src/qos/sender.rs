@@ -86,8 +86,14 @@ impl<T> Sender<T> {
 
     /// Whether [`begin`](Self::begin) would take a message now.
     pub fn has_room(&self) -> bool {
+        self.room() > 0
+    }
+
+    /// How many messages [`begin`](Self::begin) would take now.
+    pub fn room(&self) -> usize {
         let window = usize::from(self.window);
-        self.open < window && self.slots.len() < (window * SPAN_IN_WINDOWS).min(ALL_IDS)
+        let span = (window * SPAN_IN_WINDOWS).min(ALL_IDS);
+        window.saturating_sub(self.open).min(span.saturating_sub(self.slots.len()))
     }
 
     /// Messages sent and not yet through: the in-flight window's use.
@@ -116,6 +122,14 @@ impl<T> Sender<T> {
         Ok(self.push(Slot::Published(qos, item)))
     }
 
+    /// Takes ids for messages that are sent together, from [`next_id`](Self::next_id) on. Takes no more
+    /// than there is [`room`](Self::room) for.
+    pub fn begin_all(&mut self, qos: AckedQoS, items: impl Iterator<Item = T>) {
+        let before = self.slots.len();
+        self.slots.extend(items.take(self.room()).map(|item| Slot::Published(qos, item)));
+        self.open += self.slots.len() - before;
+    }
+
     /// Takes an id for a SUBSCRIBE or UNSUBSCRIBE, which share the ids of PUBLISH. The window does
     /// not count it. `None` when all ids are in use. Give it back with [`release`](Self::release).
     pub fn reserve(&mut self) -> Option<PacketId> {
@@ -137,6 +151,16 @@ impl<T> Sender<T> {
     /// PUBACK: the message of `id` is delivered and given back. `None` for an id that is not in
     /// use, as after a repeated acknowledgement: ignore it.
     pub fn handle_puback(&mut self, id: PacketId) -> Result<Option<T>, WrongAck> {
+        if id == self.first
+            && let Some(Slot::Published(AckedQoS::AtLeastOnce, _)) = self.slots.front()
+        {
+            // The common one: it is the oldest.
+            self.open -= 1;
+            self.first = id.next();
+            let slot = self.slots.pop_front();
+            self.shed();
+            return Ok(slot.and_then(Slot::into_item));
+        }
         match self.slot(id) {
             None | Some(Slot::Done) => Ok(None),
             Some(slot @ Slot::Published(AckedQoS::AtLeastOnce, _)) => {
@@ -287,12 +311,16 @@ impl<T> Default for Sender<T> {
 }
 
 impl<T> Slot<T> {
-    /// Takes the message out; the slot is done unless the caller says otherwise.
-    fn take(&mut self) -> Option<T> {
-        match std::mem::replace(self, Self::Done) {
+    fn into_item(self) -> Option<T> {
+        match self {
             Self::Published(_, item) => Some(item),
             _ => None,
         }
+    }
+
+    /// Takes the message out; the slot is done unless the caller says otherwise.
+    fn take(&mut self) -> Option<T> {
+        std::mem::replace(self, Self::Done).into_item()
     }
 }
 
@@ -324,6 +352,18 @@ mod tests {
         assert_eq!(sender.begin(ExactlyOnce, 'b'), Ok(id(2)));
         assert_eq!(sender.reserve(), Some(id(3)));
         assert_eq!(sender.begin(AtLeastOnce, 'c'), Ok(id(4)));
+    }
+
+    #[test]
+    fn messages_that_begin_together_take_ids_in_a_row_and_no_more_than_there_are() {
+        let mut sender = Sender::new(4);
+        sender.begin(ExactlyOnce, 'a').unwrap();
+        assert_eq!((sender.room(), sender.next_id()), (3, id(2)));
+        sender.begin_all(AtLeastOnce, "bcde".chars());
+        assert_eq!((sender.room(), sender.in_flight()), (0, 4));
+        assert_eq!(sender.handle_puback(id(3)), Ok(Some('c')));
+        assert_eq!(sender.handle_puback(id(5)), Ok(None), "'e' has not begun");
+        assert_eq!((sender.room(), sender.next_id()), (1, id(5)));
     }
 
     // MQTT-2.3.1-2, MQTT-2.3.1-4

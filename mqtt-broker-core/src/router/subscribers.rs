@@ -52,7 +52,7 @@ impl Route {
     }
 
     /// A group's members have their own.
-    pub(super) fn qos(&self) -> QoS {
+    pub(crate) fn qos(&self) -> QoS {
         match self {
             Self::One { qos, .. } => *qos,
             Self::Group(_) => QoS::ExactlyOnce,

@@ -228,6 +228,12 @@ impl Queue {
                 || self.bytes + size > config.max_queued_bytes.saturating_mul(times))
     }
 
+    /// Whether so many messages can be added, of `bytes` in all, without it being full then.
+    pub(super) fn has_room(&self, count: usize, bytes: usize, config: &Config) -> bool {
+        self.len + count < config.max_queued_messages
+            && self.bytes + bytes <= config.max_queued_bytes
+    }
+
     /// Whether it is more than half full.
     pub(super) fn is_over_half(&self, config: &Config) -> bool {
         self.len > config.max_queued_messages / 2 || self.bytes > config.max_queued_bytes / 2

@@ -151,7 +151,7 @@ impl Reading {
                         if whole.is_none() {
                             whole = Some(read.message().ok_or_else(broken)?);
                         }
-                        whole.as_ref().map(|whole| whole.with(qos, retain))
+                        whole.as_ref().map(|whole| whole.clone().with(qos, retain))
                     };
                     session.messages.push(RecoveredMessage { id, qos, size, message, group });
                     needed += 1;

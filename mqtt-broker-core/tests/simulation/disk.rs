@@ -43,7 +43,7 @@ impl Store for Disk {
             let kept = self.messages.get(id)?;
             let receiver = kept.receivers.iter().find(|receiver| receiver.session == session);
             let receiver = receiver.expect("a session loads what waits for it");
-            Some((*id, kept.message.with(receiver.qos, receiver.retain)))
+            Some((*id, kept.message.clone().with(receiver.qos, receiver.retain)))
         };
         Ok(ids.iter().filter_map(load).collect())
     }
@@ -137,7 +137,7 @@ impl Disk {
                 // Every other one of those that wait is left to be loaded.
                 let waits = id >= session.progress.queued_from && group.is_none();
                 let is_left_out = waits && id.get() % 2 == 0;
-                let message = (!is_left_out).then(|| kept.message.with(*qos, *retain));
+                let message = (!is_left_out).then(|| kept.message.clone().with(*qos, *retain));
                 let group = group.clone();
                 session.messages.push(RecoveredMessage { id, qos: *qos, size, message, group });
             }

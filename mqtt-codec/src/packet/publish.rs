@@ -124,6 +124,18 @@ pub enum QoS {
     ExactlyOnce = 2,
 }
 
+impl QoS {
+    /// A message that is sent for the first time at this QoS; without the id at QoS 0.
+    #[inline]
+    pub const fn delivery(self, id: PacketId) -> Delivery {
+        match self {
+            Self::AtMostOnce => Delivery::AtMostOnce,
+            Self::AtLeastOnce => Delivery::AtLeastOnce { id, dup: false },
+            Self::ExactlyOnce => Delivery::ExactlyOnce { id, dup: false },
+        }
+    }
+}
+
 impl From<QoS> for u8 {
     fn from(qos: QoS) -> Self {
         qos as Self

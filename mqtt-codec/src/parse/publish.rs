@@ -33,18 +33,24 @@ pub(crate) fn checked_publish(first: u8, body: &[u8]) -> Option<Publish<'_>> {
 /// `rest` is what follows the topic. `None` if there should be a packet id and is none.
 #[inline(always)]
 fn message<'a>(first: u8, topic: &'a [u8], rest: &'a [u8]) -> Option<Publish<'a>> {
-    let (delivery, payload) = if first & 0x06 == 0 {
-        (Delivery::AtMostOnce, rest)
-    } else {
-        let (id, payload) = rest.split_first_chunk()?;
-        let id = PacketId::new(u16::from_be_bytes(*id))?;
-        let dup = first & 0x08 != 0;
-        if first & 0x02 != 0 {
-            (Delivery::AtLeastOnce { id, dup }, payload)
-        } else {
-            (Delivery::ExactlyOnce { id, dup }, payload)
-        }
-    };
+    let (delivery, payload) = delivery(first, rest)?;
     let retain = first & 0x01 != 0;
     Some(Publish { topic: TopicName::from_valid(topic), payload, delivery, retain })
+}
+
+/// Flags and packet id, and the payload. `rest` is what follows the topic.
+#[inline(always)]
+pub(crate) fn delivery(first: u8, rest: &[u8]) -> Option<(Delivery, &[u8])> {
+    if first & 0x06 == 0 {
+        return Some((Delivery::AtMostOnce, rest));
+    }
+    let (id, payload) = rest.split_first_chunk()?;
+    let id = PacketId::new(u16::from_be_bytes(*id))?;
+    let dup = first & 0x08 != 0;
+    let delivery = if first & 0x02 != 0 {
+        Delivery::AtLeastOnce { id, dup }
+    } else {
+        Delivery::ExactlyOnce { id, dup }
+    };
+    Some((delivery, payload))
 }
