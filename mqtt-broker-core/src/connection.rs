@@ -419,6 +419,10 @@ impl Connection {
                 Ok(())
             }
             Packet::PingReq => {
+                // It has had nothing else to say for a while.
+                if let Some(mut state) = open.lock() {
+                    state.deliveries.settle();
+                }
                 self.replies.push(&Packet::PingResp, 0, worker);
                 Ok(())
             }
@@ -499,7 +503,7 @@ impl Connection {
             }
             let mut tx = shared.transaction_for(&open.session);
             let mut state = open.session.lock();
-            open.is_replaying = !state.replays.is_empty();
+            open.is_replaying = !state.deliveries.replays.is_empty();
             if let Some(ending) = open.ending(&state) {
                 drop(state);
                 drop(tx);

@@ -25,7 +25,11 @@ impl LocalSubscription {
         let subscription = shared.router.subscribe(filter, &session, qos);
         session.lock().subscriptions.extend(subscription);
         if Sharing::of(filter) == Sharing::None {
-            session.lock().replays.push_back(Replay { filter: filter.into(), qos, after: None });
+            session.lock().deliveries.replays.push_back(Replay {
+                filter: filter.into(),
+                qos,
+                after: None,
+            });
         }
         Self { broker: broker.clone(), session }
     }

@@ -1,10 +1,10 @@
 //! A session: what the broker knows of one client id, connected or not.
 
+mod deliveries;
 mod queue;
 mod recovery;
 mod registry;
 
-use std::collections::VecDeque;
 use std::task::Waker;
 
 use mqtt_codec::{
@@ -17,11 +17,12 @@ use crate::hooks::DropReason;
 use crate::journal::{MessageId, Record, Recorder, Unrecorded};
 use crate::moment::Moment;
 use crate::publication::Publication;
-use crate::qos::{AckedQoS, Receiver, Sender, Unfinished, WrongAck};
+use crate::qos::{AckedQoS, Unfinished, WrongAck};
 use crate::router::{Group, ReceiverId, Router, Subscription};
 use crate::send_buffer::SendBuffer;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::{Client, Closed, ConnectionError, Message, MountPoint, Worker};
+use deliveries::Deliveries;
 use queue::Queue;
 pub(crate) use registry::{Displaced, Ended, Registry};
 
@@ -76,21 +77,13 @@ pub(crate) struct State {
     waker: Option<Waker>,
     /// The transport takes nothing: the task is woken to end, and not for more bytes.
     is_stalled: bool,
-    pub(crate) sender: Sender<Queued>,
-    /// Topics and payloads of what was sent and nobody has acknowledged in any way.
-    in_flight_bytes: usize,
-    pub(crate) receiver: Receiver,
-    queue: Queue,
     pub(crate) subscriptions: Vec<Subscription>,
-    /// Retained messages that subscriptions have yet to get.
-    pub(crate) replays: VecDeque<Replay>,
+    pub(crate) deliveries: Deliveries,
     pub(crate) will: Option<Box<Will>>,
     /// Who is or was connected last.
     pub(crate) owner: Option<Arc<Client>>,
     /// Where its client's topics are.
     pub(crate) mount_point: Option<MountPoint>,
-    /// Publishers that are held back until the queue is shorter.
-    held_back: Vec<Waker>,
     /// The session's own connection is held back for others: it reads no acknowledgements, so nobody
     /// may wait for its queue.
     pub(crate) is_held: bool,
@@ -98,8 +91,6 @@ pub(crate) struct State {
     pub(crate) has_progressed: bool,
     /// The next batch of the journal will say how far they are.
     pub(crate) is_touched: bool,
-    /// Messages that wait, up to this one, may have been sent in an earlier life of the broker.
-    may_be_sent: Option<MessageId>,
 }
 
 /// How messages leave a session.
@@ -180,7 +171,7 @@ impl Received<'_> {
         }
         let Some(mut state) = self.session.lock_for(self.epoch) else { return };
         // It was looked up before, and ids of this connection come to nobody else.
-        let _ = state.receiver.handle_publish(self.id);
+        let _ = state.deliveries.receiver.handle_publish(self.id);
         state.has_progressed = true;
         tx.touch(self.session, &mut state);
     }
@@ -258,10 +249,10 @@ impl Session {
                 is_connected: matches!(state.link, Link::Connected | Link::Closing(_)),
                 is_clean: self.is_clean,
                 subscriptions: Vec::new(),
-                queued: state.queue.len(),
-                queued_bytes: state.queue.bytes(),
-                in_flight: state.sender.in_flight(),
-                unreleased: state.receiver.open(),
+                queued: state.deliveries.queue.len(),
+                queued_bytes: state.deliveries.queue.bytes(),
+                in_flight: state.deliveries.sender.in_flight(),
+                unreleased: state.deliveries.receiver.open(),
                 unsent_bytes: state.outbox.as_ref().map_or(0, |outbox| outbox.len()),
             };
             (info, state.subscriptions.clone())
@@ -279,20 +270,14 @@ impl State {
             outbox_after: 0,
             waker: None,
             is_stalled: false,
-            sender: Sender::new(config.max_inflight),
-            in_flight_bytes: 0,
-            receiver: Receiver::new(config.max_incoming_qos2),
-            queue: Queue::default(),
             subscriptions: Vec::new(),
-            replays: VecDeque::new(),
+            deliveries: Deliveries::new(config),
             will: None,
             owner: None,
             mount_point: None,
-            held_back: Vec::new(),
             is_held: false,
             has_progressed: false,
             is_touched: false,
-            may_be_sent: None,
         }
     }
 
@@ -310,7 +295,7 @@ impl State {
             return Outcome::NotMeant;
         }
         let Terms { qos, group, number } = terms;
-        if qos == QoS::AtMostOnce && self.is_connected() && !self.queue.holds_qos0() {
+        if qos == QoS::AtMostOnce && self.is_connected() && !self.deliveries.queue.holds_qos0() {
             if !self.outbox_takes(publication.size(), config) {
                 return Outcome::Dropped(DropReason::OutboxFull);
             }
@@ -338,11 +323,11 @@ impl State {
             return false;
         }
         if qos > QoS::AtMostOnce {
-            return self.queue.has_room(run.len(), size(run), config);
+            return self.deliveries.queue.has_room(run.len(), size(run), config);
         }
         let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
         self.is_connected()
-            && !self.queue.holds_qos0()
+            && !self.deliveries.queue.holds_qos0()
             && waiting + run.bytes().len() <= config.max_outbox_bytes
     }
 
@@ -361,23 +346,23 @@ impl State {
             Queued { message, group: None, number: None }
         });
         if acked.is_some() && !self.may_send_run(run, config) {
-            let mut sends = self.queue.is_empty();
+            let mut sends = self.deliveries.queue.is_empty();
             for queued in queued {
                 sends = sends && self.may_send(&queued.message, config);
                 if sends {
                     self.send(queued, worker, &mut Unrecorded);
                 } else {
-                    self.queue.push(queued, config);
+                    self.deliveries.queue.push(queued, config);
                 }
             }
             return;
         }
         let out = self.outbox.get_or_insert_with(|| worker.buffer());
-        out.append(|own| run.encode_to_vec(qos, self.sender.next_id(), own));
+        out.append(|own| run.encode_to_vec(qos, self.deliveries.next_id(), own));
         worker.tally.count_run_sent(run);
         if let Some(acked) = acked {
-            self.in_flight_bytes += size(run);
-            self.sender.begin_all(acked, queued);
+            self.deliveries.in_flight_bytes += size(run);
+            self.deliveries.sender.begin_all(acked, queued);
         }
     }
 
@@ -386,9 +371,10 @@ impl State {
     fn may_send_run(&self, run: PublishRun<'_>, config: &Config) -> bool {
         let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
         self.is_connected()
-            && self.queue.is_empty()
-            && self.sender.room() >= run.len()
-            && self.in_flight_bytes.saturating_add(size(run)) <= config.max_inflight_bytes
+            && self.deliveries.queue.is_empty()
+            && self.deliveries.room() >= run.len()
+            && self.deliveries.in_flight_bytes.saturating_add(size(run))
+                <= config.max_inflight_bytes
             && waiting + run.bytes().len() <= config.max_outbox_bytes
     }
 
@@ -404,18 +390,18 @@ impl State {
         if self.link == Link::Ended {
             return Outcome::NotMeant;
         }
-        if self.queue.is_empty() && self.may_send(&queued.message, config) {
+        if self.deliveries.queue.is_empty() && self.may_send(&queued.message, config) {
             self.send(queued, worker, tx);
             return Outcome::Accepted;
         }
         // A connected receiver gets twice its limit: its publishers are held back from the limit
         // on, and each of them may be in the middle of a message.
         let patience = if self.has_taker() { 2 } else { 1 };
-        if self.queue.is_over(queued.message.size(), config, patience) {
+        if self.deliveries.queue.is_over(queued.message.size(), config, patience) {
             return Outcome::Dropped(DropReason::QueueFull);
         }
-        self.queue.push(queued, config);
-        let is_full = self.queue.is_over(0, config, 1);
+        self.deliveries.queue.push(queued, config);
+        let is_full = self.deliveries.queue.is_over(0, config, 1);
         if patience == 2 && is_full && !self.is_held {
             Outcome::Congested
         } else {
@@ -425,14 +411,14 @@ impl State {
 
     /// Queues a message past the limits. There has to be a reason why they are few.
     pub(crate) fn queue(&mut self, message: Message, number: Option<MessageId>, config: &Config) {
-        self.queue.push(Queued { message, group: None, number }, config);
+        self.deliveries.queue.push(Queued { message, group: None, number }, config);
     }
 
     /// Sends what the window and the outbox have room for.
     pub(crate) fn pump(&mut self, config: &Config, worker: &mut Worker, tx: &mut impl Recorder) {
-        while let Some(next) = self.queue.front()
+        while let Some(next) = self.deliveries.queue.front()
             && self.may_send(&next.message, config)
-            && let Some(queued) = self.queue.pop()
+            && let Some(queued) = self.deliveries.queue.pop()
         {
             self.send(queued, worker, tx);
         }
@@ -447,8 +433,8 @@ impl State {
 
     /// Whether the window has room for a message of QoS 1 or 2.
     fn window_takes(&self, message: &Message, config: &Config) -> bool {
-        let bytes = self.in_flight_bytes;
-        self.sender.has_room()
+        let bytes = self.deliveries.in_flight_bytes;
+        self.deliveries.room() > 0
             && (bytes == 0 || bytes.saturating_add(message.size()) <= config.max_inflight_bytes)
     }
 
@@ -461,26 +447,21 @@ impl State {
         }
         worker.tally.count_publish_sent(message.payload());
         let out = self.outbox.get_or_insert_with(|| worker.buffer());
-        let acked = AckedQoS::new(message.qos());
-        let dup = queued.number.is_some() && queued.number <= self.may_be_sent;
-        let delivery =
-            acked.map_or(Delivery::AtMostOnce, |qos| qos.delivery(self.sender.next_id(), dup));
-        message.write_below(self.mount_point.as_ref(), delivery, out);
-        if acked == Some(AckedQoS::ExactlyOnce) && queued.number.is_some() {
+        let mount = self.mount_point.as_ref();
+        let Some(acked) = AckedQoS::new(message.qos()) else {
+            return message.write_below(mount, Delivery::AtMostOnce, out);
+        };
+        let underway = &mut *self.deliveries;
+        let dup = queued.number.is_some() && queued.number <= underway.may_be_sent;
+        message.write_below(mount, acked.delivery(underway.sender.next_id(), dup), out);
+        if acked == AckedQoS::ExactlyOnce && queued.number.is_some() {
             // After a restart it has to go out under the same id. One of QoS 1 does so in any case:
             // what was sent is the front of what is not done.
             self.has_progressed = true;
             self.outbox_after = self.outbox_after.max(tx.number_of_batch());
         }
-        if let Some(qos) = acked {
-            self.begin(qos, queued);
-        }
-    }
-
-    /// Takes the next packet id for a message that is sent.
-    fn begin(&mut self, qos: AckedQoS, queued: Queued) {
-        self.in_flight_bytes += queued.message.size();
-        let begun = self.sender.begin(qos, queued);
+        underway.in_flight_bytes += queued.message.size();
+        let begun = underway.sender.begin(acked, queued);
         debug_assert!(begun.is_ok(), "the caller has looked for room");
     }
 
@@ -491,23 +472,19 @@ impl State {
         kind: PacketType,
         id: PacketId,
     ) -> Result<Option<MessageId>, WrongAck> {
+        let underway = &mut *self.deliveries;
         let acknowledged = match kind {
-            PacketType::PubAck => self.sender.handle_puback(id)?,
-            PacketType::PubRec => self.sender.handle_pubrec(id)?,
+            PacketType::PubAck => underway.sender.handle_puback(id)?,
+            PacketType::PubRec => underway.sender.handle_pubrec(id)?,
             _ => {
-                self.sender.handle_pubcomp(id)?;
+                underway.sender.handle_pubcomp(id)?;
                 None
             }
         };
         Ok(acknowledged.and_then(|queued| {
-            self.let_go(&queued);
+            underway.in_flight_bytes -= queued.message.size();
             queued.number
         }))
-    }
-
-    /// Lets go of a message that the client has acknowledged, or that it does not get.
-    pub(crate) fn let_go(&mut self, queued: &Queued) {
-        self.in_flight_bytes -= queued.message.size();
     }
 
     /// Whether a topic is not below the client's mount point.
@@ -539,15 +516,12 @@ impl State {
         self.write(&Packet::ConnAck(connack), after, worker);
         if let Some(mount) = &self.mount_point {
             let elsewhere = |queued: &Queued| mount.inside(queued.message.topic()).is_none();
-            let withdrawn = self.sender.withdraw(|_, queued| elsewhere(queued));
+            let withdrawn = self.deliveries.withdraw(|_, queued| elsewhere(queued));
             self.has_progressed |= !withdrawn.is_empty();
-            for queued in withdrawn {
-                self.let_go(&queued);
-                tx.done(queued.number);
-            }
+            withdrawn.iter().for_each(|queued| tx.done(queued.number));
         }
         let out = self.outbox.get_or_insert_with(|| worker.buffer());
-        for unfinished in self.sender.unfinished() {
+        for unfinished in self.deliveries.sender.unfinished() {
             match unfinished {
                 Unfinished::Publish { id, qos, item } => {
                     let mount = self.mount_point.as_ref();
@@ -595,7 +569,10 @@ impl State {
 
     /// Takes the next message of a local subscription, and makes room for more.
     pub(crate) fn take_message(&mut self) -> Option<Message> {
-        self.queue.pop().map(|queued| queued.message)
+        if self.deliveries.queue.is_empty() {
+            return None;
+        }
+        self.deliveries.queue.pop().map(|queued| queued.message)
     }
 
     /// Leaves the waker that is to be called when the connection has to end, or, unless the
@@ -610,15 +587,15 @@ impl State {
 
     /// Leaves the waker of a publisher that waits for the queue.
     pub(crate) fn hold_back(&mut self, waker: &Waker) {
-        if !self.held_back.iter().any(|held| held.will_wake(waker)) {
-            self.held_back.push(waker.clone());
+        if !self.deliveries.held_back.iter().any(|held| held.will_wake(waker)) {
+            self.deliveries.held_back.push(waker.clone());
         }
     }
 
     /// Whether publishers should wait: from a full queue until it is half empty.
     pub(crate) fn is_congested(&self, config: &Config) -> bool {
         let waits = self.has_taker() && !self.is_held;
-        waits && self.queue.is_over_half(config)
+        waits && self.deliveries.queue.is_over_half(config)
     }
 
     /// Collects who has to be woken, to be called when no lock is held: the task that takes the
@@ -636,7 +613,7 @@ impl State {
     ) {
         self.link = Link::Closing(reason);
         wakes.extend(self.waker.take());
-        wakes.append(&mut self.held_back);
+        self.deliveries.let_publishers_go(wakes);
     }
 
     /// Takes the connection's hold off the session, and collects who has to be woken for it.
@@ -648,23 +625,25 @@ impl State {
         self.outbox_after = 0;
         self.is_held = false;
         wakes.extend(self.waker.take());
-        wakes.append(&mut self.held_back);
+        self.deliveries.let_publishers_go(wakes);
+        self.deliveries.settle();
     }
 
     /// Collects the publishers that waited for room, if there is some.
     pub(crate) fn release(&mut self, config: &Config, wakes: &mut Vec<Waker>) {
-        if !self.held_back.is_empty() && !self.is_congested(config) {
-            wakes.append(&mut self.held_back);
+        if !self.deliveries.held_back.is_empty() && !self.is_congested(config) {
+            self.deliveries.let_publishers_go(wakes);
         }
     }
 
     /// The groups that unfinished messages of the session belong to, each once.
     pub(crate) fn groups(&self) -> Vec<Arc<Group>> {
-        let in_flight = self.sender.unfinished().filter_map(|unfinished| match unfinished {
-            Unfinished::Publish { item, .. } => item.group.as_ref(),
-            Unfinished::Release { .. } => None,
-        });
-        let mut groups: Vec<_> = self.queue.groups().chain(in_flight).cloned().collect();
+        let in_flight =
+            self.deliveries.sender.unfinished().filter_map(|unfinished| match unfinished {
+                Unfinished::Publish { item, .. } => item.group.as_ref(),
+                Unfinished::Release { .. } => None,
+            });
+        let mut groups: Vec<_> = self.deliveries.queue.groups().chain(in_flight).cloned().collect();
         groups.sort_unstable_by_key(|group| group.id());
         groups.dedup_by_key(|group| group.id());
         groups
@@ -674,11 +653,12 @@ impl State {
     /// messages on the way to a client that may come back, since it may have them.
     pub(crate) fn take_shared(&mut self, group: Option<&Group>, comes_back: bool) -> Vec<Queued> {
         self.has_progressed = true;
-        let mut taken = self.sender.withdraw(|qos, queued| {
+        let mut taken = self.deliveries.withdraw(|qos, queued| {
             queued.is_of(group) && !(comes_back && qos == AckedQoS::ExactlyOnce)
         });
-        taken.iter().for_each(|queued| self.let_go(queued));
-        taken.append(&mut self.queue.take_shared(group));
+        if !self.deliveries.queue.is_empty() {
+            taken.append(&mut self.deliveries.queue.take_shared(group));
+        }
         taken
     }
 
@@ -692,7 +672,7 @@ impl State {
 
     /// Whether a message would be sent at once, or nearly.
     pub(crate) fn is_ready(&self, config: &Config) -> bool {
-        self.has_taker() && !self.queue.is_over(0, config, 1)
+        self.has_taker() && !self.deliveries.queue.is_over(0, config, 1)
     }
 
     /// The session is over. What it held is let go of at once.
@@ -708,10 +688,7 @@ impl State {
             tx.record(Record::SessionEnd { session: session.id().into() });
         }
         let shared = self.take_shared(None, false);
-        self.queue = Queue::default();
-        self.sender = Sender::new(1);
-        self.in_flight_bytes = 0;
-        self.replays.clear();
+        self.deliveries.clear();
         let subscriptions = std::mem::take(&mut self.subscriptions);
         Ended { session: Arc::clone(session), subscriptions, shared }
     }
@@ -744,7 +721,7 @@ impl State {
     /// queued for them.
     pub(crate) fn has_room_for_replay(&self, config: &Config) -> bool {
         let outbox = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
-        outbox < config.max_outbox_bytes / 2 && self.queue.is_empty()
+        outbox < config.max_outbox_bytes / 2 && self.deliveries.queue.is_empty()
     }
 
     /// Whether the outbox has room for a message of `size` bytes of topic and payload. An empty one takes a message of any size.

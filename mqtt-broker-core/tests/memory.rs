@@ -156,3 +156,20 @@ fn the_deepest_topic_is_matched_on_a_small_stack() {
     let thread = std::thread::Builder::new().stack_size(128 << 10).spawn(match_it).unwrap();
     thread.join().unwrap();
 }
+
+#[test]
+fn a_client_that_was_busy_gives_its_window_back_with_a_ping() {
+    let world = World::new();
+    let mut publisher = world.client("p");
+    let mut client = world.subscriber("s", "t", 1);
+    for id in 1..=30 {
+        publisher.ask(&publish(0x32, "t", id, "x"), &wire::puback(id));
+        client.received();
+        client.send(&wire::puback(id));
+    }
+    let freed = |info: AllocationInfo| -info.bytes_current;
+    assert!(freed(measure(|| client.ask(b"\xc0\0", b"\xd0\0"))) > 500);
+    // Packet ids go on where they were.
+    publisher.ask(&publish(0x32, "t", 31, "x"), &wire::puback(31));
+    client.expect(&[&publish(0x32, "t", 31, "x")]);
+}

@@ -1,7 +1,5 @@
 //! From a message to the sessions that own it.
 
-use std::collections::VecDeque;
-
 use mqtt_codec::{Publish, QoS, TopicName, TopicNameBuf};
 
 use super::{Published, Shared};
@@ -279,7 +277,7 @@ impl Shared {
                 if !state.has_room_for_replay(&self.config) {
                     return;
                 }
-                match state.replays.front() {
+                match state.deliveries.replays.front() {
                     Some(replay) => replay.clone(),
                     None => return,
                 }
@@ -296,17 +294,15 @@ impl Shared {
             let mut tx = self.transaction_for(session);
             let mut state = session.lock();
             // A connection that takes the session over goes on where this one is.
-            if state.replays.front() != Some(&replay) {
+            if state.deliveries.replays.front() != Some(&replay) {
                 continue;
             }
-            match (state.replays.front_mut(), last) {
+            match (state.deliveries.replays.front_mut(), last) {
                 (Some(front), Some(last)) => front.after = Some(last),
                 _ => {
-                    state.replays.pop_front();
-                    if state.replays.is_empty() {
-                        // Most subscriptions are made once: an idle session holds no room for more.
-                        state.replays = VecDeque::new();
-                    }
+                    state.deliveries.replays.pop_front();
+                    // Most subscriptions are made once: an idle session holds no room for more.
+                    state.deliveries.settle();
                     tx.record(Record::Replayed {
                         session: session.id().into(),
                         filter: replay.filter,

@@ -73,7 +73,7 @@ impl Shared {
         for RecoveredSubscription { filter, qos, is_replayed } in &recovered.subscriptions {
             if !is_replayed {
                 let replay = Replay { filter: filter.clone(), qos: *qos, after: None };
-                state.replays.push_back(replay);
+                state.deliveries.replays.push_back(replay);
             }
         }
         state.will = recovered

@@ -37,7 +37,7 @@ impl Open {
         let received = self.received(publish.delivery);
         if let Some(Received { id, .. }) = received {
             let Some(state) = self.lock() else { return Ok(()) };
-            if state.receiver.look_up(id)? == Seen::Again {
+            if state.deliveries.look_up(id)? == Seen::Again {
                 drop(state);
                 // What its first coming has changed may not be durable yet.
                 replies.acknowledge(publish.delivery, shared.last_change(&self.session), worker);
@@ -72,7 +72,7 @@ impl Open {
         let mut tx = shared.transaction_for(&self.session);
         if let Some(mut state) = self.lock() {
             for id in acks.ids() {
-                state.has_progressed |= state.receiver.handle_pubrel(id);
+                state.has_progressed |= state.deliveries.receiver.handle_pubrel(id);
             }
             tx.touch(&self.session, &mut state);
         }

@@ -80,7 +80,7 @@ impl Open {
         let ids = || run.publishes().filter_map(|publish| publish.packet_id());
         let (Some(first), Some(last)) = (ids().next(), ids().last()) else { return false };
         ids().is_sorted_by(|one, next| one < next)
-            && self.lock().is_some_and(|state| state.receiver.are_free(first, last, run.len()))
+            && self.lock().is_some_and(|state| state.deliveries.are_new(first, last, run.len()))
     }
 
     /// Hands permitted messages to their receivers, and acknowledges them.
@@ -97,7 +97,7 @@ impl Open {
         {
             for id in run.publishes().filter_map(|publish| publish.packet_id()) {
                 // Looked at before, and ids of this connection come to nobody else.
-                let _ = state.receiver.handle_publish(id);
+                let _ = state.deliveries.receiver.handle_publish(id);
             }
         }
         replies.acknowledge_run(run, worker);

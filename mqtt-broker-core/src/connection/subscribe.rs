@@ -42,8 +42,8 @@ impl Open {
             is_choked = state.outbox_is_full(&shared.config);
             for replay in replays {
                 // A filter that is subscribed to again begins again.
-                state.replays.retain(|old| old.filter != replay.filter);
-                state.replays.push_back(replay);
+                state.deliveries.replays.retain(|old| old.filter != replay.filter);
+                state.deliveries.replays.push_back(replay);
             }
         }
         self.is_replaying = true;
@@ -115,7 +115,10 @@ impl Open {
             {
                 let Some(mut state) = self.lock() else { return 0 };
                 state.subscriptions.retain(|own| Some(*own) != known);
-                state.replays.retain(|replay| replay.filter.as_bytes() != filter.as_bytes());
+                state
+                    .deliveries
+                    .replays
+                    .retain(|replay| replay.filter.as_bytes() != filter.as_bytes());
             }
             if let Some(subscription) = known {
                 shared.router.unsubscribe(subscription, &self.session);

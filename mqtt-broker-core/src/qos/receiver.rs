@@ -33,7 +33,7 @@ pub struct TooManyOpen {
 
 impl Receiver {
     /// At most `limit` ids open at a time; each range of them costs 4 bytes.
-    pub fn new(limit: usize) -> Self {
+    pub const fn new(limit: usize) -> Self {
         Self { ranges: Vec::new(), open: 0, limit }
     }
 

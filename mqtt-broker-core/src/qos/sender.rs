@@ -80,8 +80,9 @@ pub struct WrongAck(pub PacketId);
 
 impl<T> Sender<T> {
     /// At most `window` messages in flight; 0 counts as 1.
-    pub fn new(window: u16) -> Self {
-        Self { window: window.max(1), first: PacketId::MIN, slots: VecDeque::new(), open: 0 }
+    pub const fn new(window: u16) -> Self {
+        let window = if window == 0 { 1 } else { window };
+        Self { window, first: PacketId::MIN, slots: VecDeque::new(), open: 0 }
     }
 
     /// Whether [`begin`](Self::begin) would take a message now.

@@ -11,7 +11,7 @@ use crate::{Config, Message, MessageId};
 ///
 /// Of messages that are in a store as well, those that are not due soon are left there: what is in
 /// memory of a long queue is its front and eight bytes a message.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
     /// None of them is empty.
     segments: VecDeque<Segment>,
@@ -36,6 +36,15 @@ enum Segment {
 const LOAD: usize = 128;
 
 impl Queue {
+    pub(super) const EMPTY: Self = Self {
+        segments: VecDeque::new(),
+        len: 0,
+        bytes: 0,
+        bytes_in_memory: 0,
+        qos0: 0,
+        is_loading: false,
+    };
+
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -297,7 +306,7 @@ mod tests {
             let limits = Config { max_queued_messages, max_queued_bytes, ..Config::default() };
             let config = Config { max_queued_bytes_in_memory, ..limits };
             let groups = [1, 2].map(group);
-            let mut queue = Queue::default();
+            let mut queue = Queue::EMPTY;
             let mut list: Vec<Waiting> = Vec::new();
             let mut numbers = 1..;
             for step in steps {

@@ -14,11 +14,12 @@ use crate::{Config, Message};
 impl State {
     /// The numbers of all messages that it has and that survive a restart.
     pub(super) fn numbers(&self) -> impl Iterator<Item = MessageId> {
-        let in_flight = self.sender.unfinished().filter_map(|unfinished| match unfinished {
-            Unfinished::Publish { item, .. } => item.number,
-            Unfinished::Release { .. } => None,
-        });
-        in_flight.chain(self.queue.numbers())
+        let in_flight =
+            self.deliveries.sender.unfinished().filter_map(|unfinished| match unfinished {
+                Unfinished::Publish { item, .. } => item.number,
+                Unfinished::Release { .. } => None,
+            });
+        in_flight.chain(self.deliveries.queue.numbers())
     }
 
     /// Takes up the deliveries of an earlier life.
@@ -43,45 +44,46 @@ impl State {
             // sent again with the same packet ids.
             may_be_sent &= qos == QoS::AtLeastOnce;
             if may_be_sent && Some(id) <= progress.may_be_sent {
-                self.may_be_sent = Some(id);
+                self.deliveries.may_be_sent = Some(id);
             }
             match queued {
-                Some(queued) => self.queue.push(queued, config),
-                None => self.queue.push_stored(id, size),
+                Some(queued) => self.deliveries.queue.push(queued, config),
+                None => self.deliveries.queue.push_stored(id, size),
             }
         }
         for InFlight { packet_id, message } in progress.in_flight {
             match message {
-                None => drop(self.sender.restore(packet_id, None)),
+                None => drop(self.deliveries.sender.restore(packet_id, None)),
                 Some(id) => {
                     // It is not there if it never became durable.
                     let Some(queued) = in_flight.remove(&id) else { continue };
                     let Some(qos) = AckedQoS::new(queued.message.qos()) else { continue };
-                    self.in_flight_bytes += queued.message.size();
-                    self.sender.restore(packet_id, Some((qos, queued)));
+                    self.deliveries.in_flight_bytes += queued.message.size();
+                    self.deliveries.sender.restore(packet_id, Some((qos, queued)));
                 }
             }
         }
-        self.sender.restore_next(progress.next_packet_id);
-        self.receiver.restore(&progress.received);
+        self.deliveries.sender.restore_next(progress.next_packet_id);
+        self.deliveries.receiver.restore(&progress.received);
+        self.deliveries.settle();
     }
 
     /// Messages that the client will soon have to get from the store, to be asked for once.
     pub(crate) fn load(&mut self) -> Option<Vec<MessageId>> {
-        if self.queue.is_empty() || !self.is_connected() {
+        if self.deliveries.queue.is_empty() || !self.is_connected() {
             return None;
         }
-        self.queue.load()
+        self.deliveries.queue.load()
     }
 
     /// Messages that were asked for have been read.
     pub(crate) fn fill(&mut self, loaded: Vec<(MessageId, Message)>) {
-        self.queue.fill(loaded);
+        self.deliveries.queue.fill(loaded);
     }
 
     /// Whether a message waits and is the next to be read from the store.
     pub(crate) fn waits_for(&self, number: MessageId) -> bool {
-        self.queue.next_stored() == Some(number)
+        self.deliveries.queue.next_stored() == Some(number)
     }
 
     /// How far the deliveries are, when the next message will be `next`. `None` when the session is
@@ -92,16 +94,20 @@ impl State {
         if self.is_ended() {
             return None;
         }
-        let in_flight = self.sender.unfinished().map(|unfinished| match unfinished {
+        let in_flight = self.deliveries.sender.unfinished().map(|unfinished| match unfinished {
             Unfinished::Publish { id, item, .. } => InFlight::new(id, item.number),
             Unfinished::Release { id } => InFlight::new(id, None),
         });
         Some(Progress {
-            may_be_sent: if self.is_connected() { Some(MessageId::LAST) } else { self.may_be_sent },
-            next_packet_id: self.sender.next_id(),
-            queued_from: self.queue.first_number().unwrap_or(next),
+            may_be_sent: if self.is_connected() {
+                Some(MessageId::LAST)
+            } else {
+                self.deliveries.may_be_sent
+            },
+            next_packet_id: self.deliveries.next_id(),
+            queued_from: self.deliveries.queue.first_number().unwrap_or(next),
             in_flight: in_flight.collect(),
-            received: self.receiver.ranges().collect(),
+            received: self.deliveries.receiver.ranges().collect(),
         })
     }
 }

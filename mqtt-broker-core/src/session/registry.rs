@@ -225,9 +225,9 @@ impl Registry {
         for ByClientId(session) in &self.sessions.lock().by_client_id {
             let state = session.lock();
             stats.sessions += 1;
-            stats.queued += state.queue.len() as u64;
-            stats.queued_bytes += state.queue.bytes() as u64;
-            stats.in_flight += state.sender.in_flight() as u64;
+            stats.queued += state.deliveries.queue.len() as u64;
+            stats.queued_bytes += state.deliveries.queue.bytes() as u64;
+            stats.in_flight += state.deliveries.sender.in_flight() as u64;
         }
         stats
     }
