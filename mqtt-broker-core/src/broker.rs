@@ -17,7 +17,7 @@ use crate::journal::{Log, Recorder, Transaction, Wait};
 use crate::local::LocalSubscription;
 use crate::moment::Origin;
 use crate::publication::Publication;
-use crate::retained::Retained;
+use crate::retained::{Kept, Retained};
 use crate::router::Router;
 use crate::session::{Registry, Session};
 use crate::stats::{Counters, Tally};
@@ -190,7 +190,8 @@ impl Broker {
         after: Option<TopicName<'_>>,
         count: usize,
     ) -> Vec<Message> {
-        self.shared.retained.matching(filter, after, count, usize::MAX)
+        let found = self.shared.retained.matching(filter, after, count, usize::MAX);
+        found.iter().map(Kept::message).collect()
     }
 
     /// Asks the connection of a client to end, which publishes its will. False when it is not

@@ -10,7 +10,7 @@ use crate::send_buffer::{SHARE_FROM, SendBuffer};
 /// An application message inside the broker: topic, payload, QoS and the RETAIN flag.
 ///
 /// Topic and payload share one allocation, and a clone shares it too.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Message {
     frame: PublishBuf,
     qos: QoS,
@@ -115,6 +115,15 @@ impl From<PublishBuf> for Message {
         Self { qos: frame.qos(), retain: frame.retain(), frame }
     }
 }
+
+/// Whatever frame it came in.
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.publish() == other.publish()
+    }
+}
+
+impl Eq for Message {}
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

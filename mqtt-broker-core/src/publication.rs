@@ -52,13 +52,13 @@ impl<'a> Publication<'a> {
         sole.unwrap_or_else(|| self.message().clone()).with(qos, false)
     }
 
-    /// Appends it, as a QoS 0 message to an established subscription, to what goes to a client.
-    pub(crate) fn write_qos0(&self, out: &mut SendBuffer) {
+    /// Appends it, as a message of QoS 0, to what goes to a client.
+    pub(crate) fn write_qos0(&self, retain: bool, out: &mut SendBuffer) {
         if self.publish.payload.len() < SHARE_FROM {
-            let publish = Publish { delivery: Delivery::AtMostOnce, retain: false, ..self.publish };
+            let publish = Publish { delivery: Delivery::AtMostOnce, retain, ..self.publish };
             out.append(|own| publish.encode(own));
         } else {
-            let message = self.message().clone().with(QoS::AtMostOnce, false);
+            let message = self.message().clone().with(QoS::AtMostOnce, retain);
             message.write(Delivery::AtMostOnce, out);
         }
     }

@@ -1,16 +1,17 @@
 //! The last retained message of each topic.
 
+mod kept;
 mod seek;
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use mqtt_codec::{TopicFilter, TopicName};
 
+use crate::publication::Publication;
 use crate::sync::RwLock;
 use crate::{Config, Message};
+pub(crate) use kept::Kept;
 use seek::{Step, step};
 
 /// Retained messages by topic, behind a lock of their own.
@@ -23,11 +24,9 @@ pub(crate) struct Retained {
 struct Store {
     messages: BTreeSet<Kept>,
     bytes: usize,
+    /// Space for making a message.
+    block: Vec<u8>,
 }
-
-/// A message that is found by its topic, so that the topic is stored once.
-#[derive(Debug)]
-struct Kept(Message);
 
 /// The store is at one of its limits, and the topic is new.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,30 +35,29 @@ pub(crate) struct Full;
 impl Retained {
     /// Keeps a message in place of the one before, or removes it when the payload is empty
     /// [MQTT-3.3.1-10], [MQTT-3.3.1-11].
-    pub(crate) fn set(&self, message: &Message, config: &Config) -> Result<(), Full> {
+    pub(crate) fn set(&self, publication: &Publication<'_>, config: &Config) -> Result<(), Full> {
         let mut store = self.store.write();
-        let topic = message.topic().as_bytes();
-        let replaced = store.messages.get(topic).map(|kept| kept.0.size());
-        if message.payload().is_empty() {
-            store.messages.remove(topic);
-            store.bytes -= replaced.unwrap_or(0);
+        let topic = publication.publish().topic.as_bytes();
+        if publication.publish().payload.is_empty() {
+            store.bytes -= store.messages.take(topic).map_or(0, |kept| kept.size());
             return Ok(());
         }
-        let bytes = store.bytes - replaced.unwrap_or(0) + message.size();
-        let one_more = replaced.is_none() && store.messages.len() >= config.max_retained_messages;
-        if one_more || bytes > config.max_retained_bytes {
-            return Err(Full);
+        let (count, bytes) = (store.messages.len(), store.bytes + publication.size());
+        // A look at what is replaced costs as much as to replace it.
+        if count >= config.max_retained_messages || bytes > config.max_retained_bytes {
+            let replaced = store.messages.get(topic).map(Kept::size);
+            let one_more = replaced.is_none() && count >= config.max_retained_messages;
+            if one_more || bytes - replaced.unwrap_or(0) > config.max_retained_bytes {
+                return Err(Full);
+            }
         }
-        store.messages.replace(Kept(message.clone()));
-        store.bytes = bytes;
+        store.keep(publication);
         Ok(())
     }
 
     /// Keeps a message of an earlier life, whatever the limits are now.
-    pub(crate) fn restore(&self, message: Message) {
-        let mut store = self.store.write();
-        store.bytes += message.size();
-        store.messages.insert(Kept(message));
+    pub(crate) fn restore(&self, message: &Message) {
+        self.store.write().keep(&Publication::from(message));
     }
 
     /// Up to `count` messages that match, in the order of their topics, from behind `after` on. They
@@ -70,7 +68,7 @@ impl Retained {
         after: Option<TopicName<'_>>,
         count: usize,
         bytes: usize,
-    ) -> Vec<Message> {
+    ) -> Vec<Kept> {
         let mut found = Vec::new();
         let mut size = 0;
         if count > 0 && bytes > 0 {
@@ -91,13 +89,19 @@ impl Retained {
 }
 
 impl Store {
+    fn keep(&mut self, publication: &Publication<'_>) {
+        let replaced = self.messages.replace(Kept::new(publication, &mut self.block));
+        self.bytes += publication.size();
+        self.bytes -= replaced.map_or(0, |kept| kept.size());
+    }
+
     /// Hands over the messages that match, for as long as more are wanted. Tells how many messages
     /// were looked at for it.
     fn walk(
         &self,
         filter: TopicFilter<'_>,
         after: Option<TopicName<'_>>,
-        mut wants_more: impl FnMut(&Message) -> bool,
+        mut wants_more: impl FnMut(&Kept) -> bool,
     ) -> usize {
         /// Messages that are passed one by one before the next that may match is looked up, which
         /// costs as much as passing a few.
@@ -107,9 +111,9 @@ impl Store {
         let mut bound = Vec::new();
         let from = after.map_or(Bound::Unbounded, |topic| Bound::Excluded(topic.as_bytes()));
         let mut messages = self.messages.range::<[u8], _>((from, Bound::Unbounded));
-        while let Some(Kept(message)) = messages.next() {
+        while let Some(message) = messages.next() {
             visited += 1;
-            if message.topic().as_bytes() < &bound[..] {
+            if message.topic() < &bound[..] {
                 passed += 1;
                 if passed == PASSED {
                     messages = self
@@ -129,38 +133,6 @@ impl Store {
     }
 }
 
-impl Kept {
-    fn topic(&self) -> &[u8] {
-        self.0.topic().as_bytes()
-    }
-}
-
-impl Borrow<[u8]> for Kept {
-    fn borrow(&self) -> &[u8] {
-        self.topic()
-    }
-}
-
-impl Ord for Kept {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.topic().cmp(other.topic())
-    }
-}
-
-impl PartialOrd for Kept {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Kept {
-    fn eq(&self, other: &Self) -> bool {
-        self.topic() == other.topic()
-    }
-}
-
-impl Eq for Kept {}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -176,8 +148,12 @@ mod tests {
         Message::new(topic, &vec![b'x'; payload], QoS::AtMostOnce).unwrap()
     }
 
-    fn topics<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Vec<String> {
-        messages.into_iter().map(|message| message.topic().to_string()).collect()
+    fn keep(retained: &Retained, message: &Message, config: &Config) -> Result<(), Full> {
+        retained.set(&Publication::from(message), config)
+    }
+
+    fn topics<'a>(messages: impl IntoIterator<Item = &'a Kept>) -> Vec<String> {
+        messages.into_iter().map(|kept| kept.message().topic().to_string()).collect()
     }
 
     /// With characters on both sides of the separator.
@@ -221,15 +197,15 @@ mod tests {
                     map.iter().map(|(topic, payload)| topic.len() + payload).sum::<usize>()
                 };
                 let fits = payload == 0 || wanted.len() <= 8 && bytes(&wanted) <= 60;
-                let result = retained.set(&message(&topic, payload), &config);
+                let result = keep(&retained, &message(&topic, payload), &config);
                 prop_assert_eq!(result, if fits { Ok(()) } else { Err(Full) });
                 if fits {
                     map = wanted;
                 }
                 prop_assert_eq!(retained.size(), (map.len(), bytes(&map)));
                 let store = retained.store.read();
-                let kept = store.messages.iter().map(|Kept(message)| {
-                    (message.topic().to_string(), message.payload().len())
+                let kept = store.messages.iter().map(|kept| {
+                    (kept.message().topic().to_string(), kept.message().payload().len())
                 });
                 prop_assert_eq!(kept.collect::<BTreeMap<_, _>>(), map.clone());
             }
@@ -245,7 +221,7 @@ mod tests {
         ) {
             let retained = Retained::default();
             for topic in &kept {
-                retained.set(&message(topic, 3), &Config::default()).unwrap();
+                keep(&retained, &message(topic, 3), &Config::default()).unwrap();
             }
             let filter = TopicFilter::new(&filter).unwrap();
             let after = after.as_deref().map(|topic| TopicName::new(topic).unwrap());
@@ -259,14 +235,14 @@ mod tests {
             let whole = retained.matching(filter, after, usize::MAX, usize::MAX);
             prop_assert_eq!(&topics(&whole), &expected);
 
-            let mut pages: Vec<Message> = Vec::new();
+            let mut pages: Vec<Kept> = Vec::new();
             loop {
-                let last = pages.last().cloned();
+                let last = pages.last().map(Kept::message);
                 let from = last.as_ref().map(Message::topic).or(after);
                 let page = retained.matching(filter, from, count, bytes);
                 let Some((_, others)) = page.split_last() else { break };
                 prop_assert!(page.len() <= count);
-                prop_assert!(others.iter().map(Message::size).sum::<usize>() < bytes);
+                prop_assert!(others.iter().map(Kept::size).sum::<usize>() < bytes);
                 pages.extend(page);
             }
             prop_assert_eq!(topics(&pages), expected);
@@ -281,9 +257,9 @@ mod tests {
         let sensors = if cfg!(miri) { 30 } else { 500 };
         for house in 0..20 {
             for sensor in 0..sensors {
-                retained.set(&message(&format!("h{house}/s{sensor}"), 1), &config).unwrap();
+                keep(&retained, &message(&format!("h{house}/s{sensor}"), 1), &config).unwrap();
             }
-            retained.set(&message(&format!("h{house}/x"), 1), &config).unwrap();
+            keep(&retained, &message(&format!("h{house}/x"), 1), &config).unwrap();
         }
         let visits = |filter| {
             let mut found = 0;

@@ -299,14 +299,7 @@ impl State {
             if !self.outbox_takes(publication.size(), config) {
                 return Outcome::Dropped(DropReason::OutboxFull);
             }
-            let out = self.outbox.get_or_insert_with(|| worker.buffer());
-            match &self.mount_point {
-                None => publication.write_qos0(out),
-                Some(mount) => {
-                    mount.write(publication.publish(), Delivery::AtMostOnce, false, out);
-                }
-            }
-            worker.tally.count_publish_sent(publication.publish().payload);
+            self.write_qos0(publication, false, worker);
             return Outcome::Accepted;
         }
         if qos == QoS::AtMostOnce && !self.queues_qos0(config) {
@@ -409,9 +402,39 @@ impl State {
         }
     }
 
-    /// Queues a message past the limits. There has to be a reason why they are few.
-    pub(crate) fn queue(&mut self, message: Message, number: Option<MessageId>, config: &Config) {
-        self.deliveries.queue.push(Queued { message, group: None, number }, config);
+    /// Takes a retained message for a new subscription, past the limits of the queue. There has to be
+    /// a reason why they are few.
+    pub(crate) fn replay(
+        &mut self,
+        publication: &Publication<'_>,
+        qos: QoS,
+        number: Option<MessageId>,
+        config: &Config,
+        worker: &mut Worker,
+    ) {
+        let publish = publication.publish();
+        let is_first = self.deliveries.queue.is_empty() && self.is_connected();
+        if qos == QoS::AtMostOnce
+            && is_first
+            && self.outbox_takes(publication.size(), config)
+            && !self.is_elsewhere(publish.topic)
+        {
+            self.write_qos0(publication, true, worker);
+        } else {
+            publication.set_for_one();
+            let message = publication.message_for(qos).with(qos, true);
+            self.deliveries.queue.push(Queued { message, group: None, number }, config);
+        }
+    }
+
+    fn write_qos0(&mut self, publication: &Publication<'_>, retain: bool, worker: &mut Worker) {
+        let publish = publication.publish();
+        let out = self.outbox.get_or_insert_with(|| worker.buffer());
+        match &self.mount_point {
+            None => publication.write_qos0(retain, out),
+            Some(mount) => mount.write(publish, Delivery::AtMostOnce, retain, out),
+        }
+        worker.tally.count_publish_sent(publish.payload);
     }
 
     /// Sends what the window and the outbox have room for.

@@ -6,7 +6,7 @@ use super::{Published, Shared};
 use crate::hooks::{Client, DropReason, Permission};
 use crate::journal::{Record, Recorder, Transaction, Unrecorded};
 use crate::publication::Publication;
-use crate::retained::Full;
+use crate::retained::{Full, Kept};
 use crate::router::{Group, Member, Route};
 use crate::session::{Outcome, Received, Session, Terms};
 use crate::sync::Arc;
@@ -111,8 +111,8 @@ impl Shared {
         let publish = publication.publish();
         if publish.retain {
             tx.open();
-            match self.retained.set(publication.message(), &self.config) {
-                Ok(()) => tx.retain(publication.message()),
+            match self.retained.set(publication, &self.config) {
+                Ok(()) => tx.retain(publication),
                 Err(Full) => drop_message(None, DropReason::RetainedFull, worker),
             }
         }
@@ -285,11 +285,12 @@ impl Shared {
             let filter = replay.filter.as_topic_filter();
             let after = replay.after.as_ref().map(|topic| topic.as_topic_name());
             let batch = self.retained.matching(filter, after, MESSAGES, BYTES);
-            let last = batch.last().map(|message| TopicNameBuf::from(message.topic()));
-            let allowed: Vec<_> = batch
-                .into_iter()
-                .filter(|message| self.may_receive(session, message.topic(), true))
-                .collect();
+            let batch: Vec<_> = batch.iter().map(Kept::publication).collect();
+            let last = batch.last().map(|last| TopicNameBuf::from(last.publish().topic));
+            let may_receive = |message: &&Publication<'_>| {
+                self.may_receive(session, message.publish().topic, true)
+            };
+            let allowed: Vec<_> = batch.iter().filter(may_receive).collect();
 
             let mut tx = self.transaction_for(session);
             let mut state = session.lock();
@@ -310,14 +311,13 @@ impl Shared {
                 }
             }
             for message in allowed {
-                let qos = self.config.delivery_qos(message.qos(), replay.qos);
-                let message = message.with(qos, true);
+                let qos = self.config.delivery_qos(message.publish().qos(), replay.qos);
                 let number = tx.number(session, qos);
                 if number.is_some() {
                     tx.add_receiver(session, qos, true, None);
                 }
-                tx.end_message(&Publication::from(&message));
-                state.queue(message, number, &self.config);
+                tx.end_message(message);
+                state.replay(message, qos, number, &self.config, worker);
             }
             state.pump(&self.config, worker, &mut tx);
             tx.touch(session, &mut state);

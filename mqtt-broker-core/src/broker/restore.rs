@@ -34,7 +34,7 @@ impl Broker {
         let broker = Self::with_log(config, hooks, Some(Arc::clone(&log)));
         let shared = broker.shared();
         shared.registry.restore_numbers(next_session);
-        for message in retained {
+        for message in &retained {
             shared.retained.restore(message);
         }
         sessions.sort_unstable_by_key(|session| session.session);

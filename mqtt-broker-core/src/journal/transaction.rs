@@ -64,8 +64,8 @@ pub(crate) trait Recorder {
     }
 
     /// Records a message as the retained one of its topic, or that there is none.
-    fn retain(&mut self, message: &Message) {
-        let _ = message;
+    fn retain(&mut self, publication: &Publication<'_>) {
+        let _ = publication;
     }
 
     /// Records that a session needs a message no more.
@@ -170,9 +170,9 @@ impl Recorder for Transaction<'_> {
         }
     }
 
-    fn retain(&mut self, message: &Message) {
+    fn retain(&mut self, publication: &Publication<'_>) {
         if let Some(open) = &mut self.open {
-            open.retain(message);
+            open.retain(publication.message());
         }
     }
 }

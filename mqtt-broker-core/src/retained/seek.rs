@@ -1,4 +1,4 @@
-use mqtt_codec::{TopicFilter, TopicName};
+use mqtt_codec::TopicFilter;
 
 /// What a topic says about a walk over all topics in the order of their bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +19,7 @@ const BEHIND_SEPARATOR: u8 = b'/' + 1;
 /// The topics below one level lie together, but not next to the level itself: `a!` and what is below
 /// it come between `a` and `a/b`.
 #[expect(clippy::indexing_slicing, reason = "the ends of levels are within their topic")]
-pub(super) fn step(filter: TopicFilter<'_>, topic: TopicName<'_>, bound: &mut Vec<u8>) -> Step {
-    let topic = topic.as_bytes();
+pub(super) fn step(filter: TopicFilter<'_>, topic: &[u8], bound: &mut Vec<u8>) -> Step {
     let mut seek = |parts: [&[u8]; 3]| {
         bound.clear();
         parts.iter().for_each(|part| bound.extend_from_slice(part));
