@@ -16,7 +16,7 @@ struct HouseRules;
 
 impl Hooks for HouseRules {
     fn authenticate(&self, login: &Login) -> Authentication {
-        let is_known = match (&login.client.user_name, &login.password) {
+        let is_known = match (login.client.user_name(), &login.password) {
             (None, None) => true,
             (Some(name), Some(password)) => RESIDENTS.contains(&(name, password)),
             _ => false,
@@ -29,7 +29,7 @@ impl Hooks for HouseRules {
     }
 
     fn authorize_publish(&self, client: &Client, publish: &Publish<'_>) -> Permission {
-        let room = client.user_name.as_ref().map(|name| format!("home/{name}/"));
+        let room = client.user_name().map(|name| format!("home/{name}/"));
         room.is_some_and(|room| publish.topic.as_str().starts_with(&room)).into()
     }
 
@@ -40,16 +40,16 @@ impl Hooks for HouseRules {
         qos: QoS,
     ) -> Option<QoS> {
         let is_private = filter.levels().any(|level| matches!(level, b"private" | b"+" | b"#"));
-        (client.user_name.is_some() || !is_private).then_some(qos)
+        (client.user_name().is_some() || !is_private).then_some(qos)
     }
 
     fn connected(&self, client: &Client, session_present: bool) {
-        let name = client.user_name.as_deref().unwrap_or("a guest");
+        let name = client.user_name().unwrap_or("a guest");
         println!("{name} is here, {}", if session_present { "again" } else { "new" });
     }
 
     fn disconnected(&self, client: &Client, reason: &Result<Closed, ConnectionError>) {
-        println!("{} is gone: {reason:?}", client.user_name.as_deref().unwrap_or("a guest"));
+        println!("{} is gone: {reason:?}", client.user_name().unwrap_or("a guest"));
     }
 
     fn dropped(&self, _receiver: Option<&str>, topic: TopicName<'_>, reason: DropReason) {

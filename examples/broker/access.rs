@@ -133,10 +133,10 @@ impl Access {
         let rules = self.rules();
         let connected = broker.sessions().into_iter().filter(|session| session.is_connected);
         for client in connected.filter_map(|session| session.client) {
-            let listener = rules.listeners.get(client.peer.listener);
+            let listener = rules.listeners.get(client.listener());
             if !listener.is_some_and(|listener| listener.may_stay(&client)) {
-                info!("client {} is closed: it is no longer allowed", client.client_id);
-                broker.disconnect(&client.client_id);
+                info!("client {} is closed: it is no longer allowed", client.client_id());
+                broker.disconnect(client.client_id());
             }
         }
     }
@@ -158,13 +158,13 @@ impl Access {
     /// What can be told at once.
     fn first_look(rules: &Rules, login: &Login) -> Result<First, ConnectReturnCode> {
         let client = &login.client;
-        let Some(listener) = rules.listeners.get(client.peer.listener) else {
+        let Some(listener) = rules.listeners.get(client.listener()) else {
             return Err(ConnectReturnCode::NotAuthorized);
         };
         if login.id_was_given && !listener.allow_empty_client_id {
             return Err(ConnectReturnCode::IdentifierRejected);
         }
-        if !rules.client_id_fits(&client.client_id) {
+        if !rules.client_id_fits(client.client_id()) {
             return Err(ConnectReturnCode::IdentifierRejected);
         }
         if !listener.speaks(login.protocol) {
@@ -199,7 +199,7 @@ impl Hooks for Access {
         match Self::first_look(&rules, login) {
             Ok(First::Accept) => accept(&rules, &login.client, login).into(),
             Ok(First::Password) => {
-                let listener = login.client.peer.listener;
+                let listener = login.client.listener();
                 let Some(passwords) = rules.listeners[listener].passwords.clone() else {
                     return Admission::Refuse(ConnectReturnCode::NotAuthorized).into();
                 };
@@ -221,16 +221,19 @@ impl Hooks for Access {
             return Permission::Allow;
         }
         let rules = self.rules();
-        let Some(listener) = rules.listeners.get(client.peer.listener) else {
+        let Some(listener) = rules.listeners.get(client.listener()) else {
             return Permission::Deny;
         };
         if publish.qos() > listener.max_qos || (publish.retain && !rules.retain) {
-            info!("client {} is closed: its QoS or RETAIN is not possible here", client.client_id);
+            info!(
+                "client {} is closed: its QoS or RETAIN is not possible here",
+                client.client_id()
+            );
             return Permission::Disconnect;
         }
         if self.memory().is_full() {
             // Not acknowledged, so that it comes again.
-            info!("client {} is closed: there is no memory for its message", client.client_id);
+            info!("client {} is closed: there is no memory for its message", client.client_id());
             return Permission::Disconnect;
         }
         let topic = publish.topic.as_str();
@@ -249,7 +252,7 @@ impl Hooks for Access {
         qos: QoS,
     ) -> Option<QoS> {
         let rules = self.rules();
-        let listener = rules.listeners.get(client.peer.listener)?;
+        let listener = rules.listeners.get(client.listener())?;
         // What members of a group share is what the rules are about.
         let wanted = match Sharing::of(filter) {
             Sharing::None => filter,
@@ -259,7 +262,7 @@ impl Hooks for Access {
         if listener.allows_subscription(who(client), wanted.as_str()) {
             Some(qos)
         } else {
-            info!("client {} may not subscribe to {filter}", client.client_id);
+            info!("client {} may not subscribe to {filter}", client.client_id());
             None
         }
     }
@@ -272,11 +275,11 @@ impl Hooks for Access {
         };
         let may_be_there = |listener, source: Who<'_>| allows(listener, source, acl::Access::Write);
         let may_read = |listener| allows(listener, who(receiver), acl::Access::Read);
-        let is_readable = match receiver.peer.opened {
-            Some(_) => may_read(receiver.peer.listener),
+        let is_readable = match receiver.is_restored() {
+            false => may_read(receiver.listener()),
             // It was there before a restart, and nobody knows on which listener: it could have been
             // any of those that let it in.
-            None => {
+            true => {
                 let could_be = |number: &usize| rules.listeners[*number].may_stay(receiver);
                 let mut numbers = (0..rules.listeners.len()).filter(could_be).peekable();
                 numbers.peek().is_some() && numbers.all(may_read)
@@ -289,28 +292,28 @@ impl Hooks for Access {
 
     fn connected(&self, client: &Client, session_present: bool) {
         if self.rules().log_connections {
-            let user = client.user_name.as_deref().unwrap_or("nobody");
-            let from = client.peer.address.map_or_else(|| "this machine".into(), |a| a.to_string());
+            let user = client.user_name().unwrap_or("nobody");
+            let from = client.address().map_or_else(|| "this machine".into(), |a| a.to_string());
             let session = if session_present { ", session kept" } else { "" };
-            info!("client {} connected from {from} as {user}{session}", client.client_id);
+            info!("client {} connected from {from} as {user}{session}", client.client_id());
         }
     }
 
     fn disconnected(&self, client: &Client, reason: &Result<Closed, ConnectionError>) {
         if self.rules().log_connections {
             match reason {
-                Ok(closed) => info!("client {} is gone: {closed:?}", client.client_id),
-                Err(error) => info!("client {} is gone: {error}", client.client_id),
+                Ok(closed) => info!("client {} is gone: {closed:?}", client.client_id()),
+                Err(error) => info!("client {} is gone: {error}", client.client_id()),
             }
         }
     }
 
     fn subscribed(&self, client: &Client, filter: TopicFilter<'_>, qos: QoS) {
-        info!(target: SUBSCRIBE, "{} {} {filter}", client.client_id, qos as u8);
+        info!(target: SUBSCRIBE, "{} {} {filter}", client.client_id(), qos as u8);
     }
 
     fn unsubscribed(&self, client: &Client, filter: TopicFilter<'_>) {
-        info!(target: UNSUBSCRIBE, "{} {filter}", client.client_id);
+        info!(target: UNSUBSCRIBE, "{} {filter}", client.client_id());
     }
 
     fn session_ended(&self, client_id: &str) {
@@ -330,7 +333,7 @@ impl Hooks for Access {
 ///
 /// A will that it may not publish is refused now: its topic would be denied when nobody can be told.
 fn accept(rules: &Rules, client: &Client, login: &Login) -> Admission {
-    let listener = &rules.listeners[client.peer.listener];
+    let listener = &rules.listeners[client.listener()];
     let named = listener.rename(client, login.id_was_given);
     let client = named.as_deref().unwrap_or(client);
     let denied = login.will.as_ref().is_some_and(|will| {
@@ -344,13 +347,13 @@ fn accept(rules: &Rules, client: &Client, login: &Login) -> Admission {
 }
 
 fn refuse(client: &Client, code: ConnectReturnCode) -> Admission {
-    let from = client.peer.address.map_or_else(|| "this machine".into(), |a| a.to_string());
-    info!("client {} from {from} is refused: {code:?}", client.client_id);
+    let from = client.address().map_or_else(|| "this machine".into(), |a| a.to_string());
+    info!("client {} from {from} is refused: {code:?}", client.client_id());
     Admission::Refuse(code)
 }
 
 fn who(client: &Client) -> Who<'_> {
-    Who { user_name: client.user_name.as_deref(), client_id: &client.client_id }
+    Who { user_name: client.user_name(), client_id: client.client_id() }
 }
 
 impl ListenerRules {

@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 use mqtt_codec::{Ack, ConnAck, Delivery, Frame, Packet, PublishRun, QoS, decode, frame};
 
 use crate::broker::Shared;
-use crate::hooks::{Admission, Client, Login, PeerInfo};
+use crate::hooks::{Admission, Login, PeerInfo};
 use crate::journal::{Recorder, Wait};
 use crate::moment::Moment;
 use crate::send_buffer::SendBuffer;
 use crate::session::{Link, Session, State};
 use crate::sync::{Arc, MutexGuard};
-use crate::{Broker, Closed, ConnectionError, Worker};
+use crate::{Broker, Client, Closed, ConnectionError, Worker};
 use acks::Acks;
 use run::MAX_RUN;
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mqtt_codec::{ConnectReturnCode, Protocol, Publish, QoS, TopicFilter, TopicName};
 
-use crate::{Closed, ConnectionError, Message, MountPoint, Published};
+use crate::{Client, Closed, ConnectionError, Message, MountPoint, Published};
 
 /// What an embedder decides and is told. Every method has a default: everybody may do everything,
 /// and nobody is told.
@@ -183,18 +183,6 @@ impl From<SocketAddr> for PeerInfo {
     }
 }
 
-/// A connected client, as hooks see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Client {
-    /// Its client id; one that the broker gave when it sent none.
-    pub client_id: String,
-    /// Its user name, if it sent one.
-    pub user_name: Option<String>,
-    /// Where it comes from.
-    pub peer: PeerInfo,
-}
-
 /// A CONNECT that asks to be admitted.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -233,7 +221,7 @@ impl fmt::Debug for Login {
 pub enum Admission {
     /// CONNACK with code 0.
     Accept,
-    /// The same, under another client id or user name.
+    /// The same, under [another](Client::named) client id or user name.
     AcceptAs(Box<Client>),
     /// CONNACK with this code, then the end of the connection.
     Refuse(ConnectReturnCode),

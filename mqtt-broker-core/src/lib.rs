@@ -127,6 +127,8 @@
 #[cfg(feature = "broker")]
 mod broker;
 #[cfg(feature = "broker")]
+mod client;
+#[cfg(feature = "broker")]
 mod config;
 #[cfg(feature = "broker")]
 mod connection;
@@ -171,13 +173,11 @@ pub use self::store::{FileStore, OpenError, StoreState, Usage, serve_journal};
 #[cfg(feature = "broker")]
 pub use self::{
     broker::{Broker, Published},
+    client::Client,
     config::Config,
     connection::{Connection, Event, Transmit},
     error::{Closed, ConnectionError, TooManyConnections},
-    hooks::{
-        Admission, Authentication, Client, DropReason, Hooks, Interests, Login, PeerInfo,
-        Permission,
-    },
+    hooks::{Admission, Authentication, DropReason, Hooks, Interests, Login, PeerInfo, Permission},
     journal::{
         Batch, CommitError, InFlight, Journal, MessageId, Progress, Receiver, Record, Recovered,
         RecoveredMessage, RecoveredSession, RecoveredSubscription, SessionId, Store,

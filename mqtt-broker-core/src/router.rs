@@ -317,7 +317,7 @@ mod tests {
             let config = Config::default();
             let session = |n| {
                 let state = State::new(Link::Local, &config);
-                Arc::new(Session::new(id(n), "", true, state))
+                Arc::new(Session::new(id(n), Arc::new(crate::Client::nobody()), true, state))
             };
             let sessions: Vec<_> = (0..SESSIONS).map(session).collect();
             let router = Router::new(7);

@@ -56,7 +56,8 @@ pub struct SessionInfo {
 #[derive(Debug)]
 pub(crate) struct Session {
     id: ReceiverId,
-    client_id: Box<str>,
+    /// Who made it. Whoever came later has the same client id, which is stored with the client.
+    founder: Arc<Client>,
     /// Ends with its connection [MQTT-3.1.2-6].
     is_clean: bool,
     subscribing: Mutex<()>,
@@ -185,14 +186,8 @@ impl Queued {
 }
 
 impl Session {
-    pub(crate) fn new(id: ReceiverId, client_id: &str, is_clean: bool, state: State) -> Self {
-        Self {
-            id,
-            client_id: client_id.into(),
-            is_clean,
-            subscribing: Mutex::default(),
-            state: Mutex::new(state),
-        }
+    pub(crate) fn new(id: ReceiverId, founder: Arc<Client>, is_clean: bool, state: State) -> Self {
+        Self { id, founder, is_clean, subscribing: Mutex::default(), state: Mutex::new(state) }
     }
 
     pub(crate) fn id(&self) -> ReceiverId {
@@ -200,7 +195,7 @@ impl Session {
     }
 
     pub(crate) fn client_id(&self) -> &str {
-        &self.client_id
+        self.founder.client_id()
     }
 
     /// Whether it outlives its connections.
@@ -212,8 +207,8 @@ impl Session {
     pub(crate) fn record(&self, state: &State) -> Record {
         Record::Session {
             session: self.id.into(),
-            client_id: self.client_id.clone(),
-            user_name: state.owner.as_ref().and_then(|owner| owner.user_name.clone()),
+            client_id: self.client_id().into(),
+            user_name: state.owner.as_ref().and_then(|owner| owner.user_name()).map(Into::into),
             will: state.will.as_ref().map(|will| will.message.clone()),
         }
     }
@@ -244,7 +239,7 @@ impl Session {
                 return None;
             }
             let info = SessionInfo {
-                client_id: self.client_id.to_string(),
+                client_id: self.client_id().to_owned(),
                 client: state.owner.clone(),
                 is_connected: matches!(state.link, Link::Connected | Link::Closing(_)),
                 is_clean: self.is_clean,

@@ -189,16 +189,16 @@ struct Grudge;
 
 impl Hooks for Grudge {
     fn authorize_publish(&self, client: &Client, _: &Publish<'_>) -> Permission {
-        assert_ne!(client.client_id, "b", "publish");
+        assert_ne!(client.client_id(), "b", "publish");
         Permission::Allow
     }
 
     fn connected(&self, client: &Client, _: bool) {
-        assert_ne!(client.client_id, "c", "connected");
+        assert_ne!(client.client_id(), "c", "connected");
     }
 
     fn disconnected(&self, client: &Client, _: &Result<Closed, ConnectionError>) {
-        assert!(!["b", "c", "d"].contains(&client.client_id.as_str()), "disconnected");
+        assert!(!["b", "c", "d"].contains(&client.client_id()), "disconnected");
     }
 }
 

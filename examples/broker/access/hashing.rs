@@ -38,7 +38,7 @@ impl Hashing {
         let unavailable = ConnectReturnCode::ServerUnavailable;
         let _place = self.places.try_acquire().map_err(|_| unavailable)?;
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| unavailable)?;
-        let name = login.client.user_name.clone().unwrap_or_default();
+        let name = login.client.user_name().unwrap_or_default().to_owned();
         let password = login.password.clone().unwrap_or_default();
         let verified = tokio::task::spawn_blocking(move || {
             // Kept to the end even when the client is gone: the work is not.

@@ -157,8 +157,8 @@ impl ListenerRules {
     }
 
     pub(super) fn proof(&self, client: &Client) -> Proof<'_> {
-        match (&client.user_name, &self.passwords) {
-            _ if client.peer.identity.is_some() => Proof::Certificate,
+        match (client.user_name(), &self.passwords) {
+            _ if client.identity().is_some() => Proof::Certificate,
             (Some(_), Some(passwords)) => Proof::Password(passwords),
             _ => Proof::Nothing,
         }
@@ -168,7 +168,7 @@ impl ListenerRules {
     pub(super) fn may_stay(&self, client: &Client) -> bool {
         match self.proof(client) {
             Proof::Password(passwords) => {
-                client.user_name.as_deref().is_some_and(|name| passwords.has(name))
+                client.user_name().is_some_and(|name| passwords.has(name))
             }
             Proof::Certificate => true,
             Proof::Nothing => self.allow_anonymous,
@@ -177,16 +177,19 @@ impl ListenerRules {
 
     /// The client under the names that count here, if they are not those of its CONNECT.
     pub(super) fn rename(&self, client: &Client, id_was_given: bool) -> Option<Box<Client>> {
-        let mut named = client.clone();
-        if id_was_given && let Some(rest) = client.client_id.strip_prefix(AUTO_ID_PREFIX) {
-            named.client_id = format!("{}{rest}", self.auto_id_prefix);
+        let (mut client_id, mut user_name) = (client.client_id(), client.user_name());
+        let own_id;
+        if id_was_given && let Some(rest) = client_id.strip_prefix(AUTO_ID_PREFIX) {
+            own_id = format!("{}{rest}", self.auto_id_prefix);
+            client_id = &own_id;
         }
-        if self.identity_as_user_name && client.peer.identity.is_some() {
-            named.user_name.clone_from(&client.peer.identity);
+        if self.identity_as_user_name && client.identity().is_some() {
+            user_name = client.identity();
         }
-        if let (true, Some(user_name)) = (self.user_name_as_client_id, &named.user_name) {
-            named.client_id.clone_from(user_name);
+        if let (true, Some(user_name)) = (self.user_name_as_client_id, user_name) {
+            client_id = user_name;
         }
+        let named = client.named(client_id, user_name);
         (named != *client).then(|| Box::new(named))
     }
 }

@@ -54,18 +54,18 @@ impl Sources {
 
 impl Source {
     fn is(&self, client: &Client) -> bool {
-        self.listener == client.peer.listener
-            && self.user_name == client.user_name
-            && self.client_id == client.client_id
+        self.listener == client.listener()
+            && self.user_name.as_deref() == client.user_name()
+            && self.client_id == client.client_id()
     }
 }
 
 impl From<&Client> for Source {
     fn from(client: &Client) -> Self {
         Self {
-            listener: client.peer.listener,
-            user_name: client.user_name.clone(),
-            client_id: client.client_id.clone(),
+            listener: client.listener(),
+            user_name: client.user_name().map(Into::into),
+            client_id: client.client_id().into(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use mqtt_codec::{Publish, QoS, TopicName, TopicNameBuf};
 
 use super::{Published, Shared};
-use crate::hooks::{Client, DropReason, Permission};
+use crate::hooks::{DropReason, Permission};
 use crate::journal::{Record, Recorder, Transaction, Unrecorded};
 use crate::publication::Publication;
 use crate::retained::{Full, Kept};
@@ -11,7 +11,7 @@ use crate::router::{Group, Member, Route};
 use crate::session::{Outcome, Received, Session, Terms};
 use crate::sync::Arc;
 use crate::worker::Report;
-use crate::{ConnectionError, Worker};
+use crate::{Client, ConnectionError, Worker};
 
 impl Shared {
     /// Routes a client's message, if it may publish it [MQTT-3.3.5-2], and remembers the id of one of

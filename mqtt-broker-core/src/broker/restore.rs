@@ -5,8 +5,9 @@ use std::time::Instant;
 use mqtt_codec::TopicFilterBuf;
 
 use super::{Broker, Shared};
+use crate::Client;
 use crate::Config;
-use crate::hooks::{Client, Hooks, PeerInfo};
+use crate::hooks::Hooks;
 use crate::journal::{
     Journal, Log, MessageId, Recorder, Recovered, RecoveredSession, RecoveredSubscription,
 };
@@ -64,11 +65,8 @@ impl Broker {
 impl Shared {
     /// Makes a session again, with everything but its messages.
     fn restore_session(&self, recovered: &mut RecoveredSession, now: Instant) -> Arc<Session> {
-        let client = Arc::new(Client {
-            client_id: recovered.client_id.to_string(),
-            user_name: recovered.user_name.take(),
-            peer: PeerInfo::default(),
-        });
+        let user_name = recovered.user_name.take();
+        let client = Arc::new(Client::restored(&recovered.client_id, user_name.as_deref()));
         let mut state = State::new(Link::Absent(self.origin.moment(now)), &self.config);
         for RecoveredSubscription { filter, qos, is_replayed } in &recovered.subscriptions {
             if !is_replayed {
@@ -80,8 +78,8 @@ impl Shared {
             .will
             .take()
             .map(|message| Box::new(Will { message, client: Arc::clone(&client) }));
-        state.owner = Some(client);
-        let session = self.registry.restore(recovered.session, &recovered.client_id, state);
+        state.owner = Some(Arc::clone(&client));
+        let session = self.registry.restore(recovered.session, client, state);
         for RecoveredSubscription { filter, qos, .. } in &recovered.subscriptions {
             let subscription = self.router.subscribe(filter.as_topic_filter(), &session, *qos);
             session.lock().subscriptions.extend(subscription);

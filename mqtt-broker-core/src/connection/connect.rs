@@ -1,9 +1,11 @@
+use std::borrow::Cow;
 use std::time::Instant;
 
-use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, TopicNameBuf};
+use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, Text, TopicNameBuf};
 
 use super::{Candidate, Connection, Event, Open, Stage};
-use crate::hooks::{Admission, Authentication, Client, Login};
+use crate::Client;
+use crate::hooks::{Admission, Authentication, Login};
 use crate::journal::Recorder;
 use crate::session::Will;
 use crate::sync::Arc;
@@ -41,14 +43,12 @@ impl Connection {
             }
             None => None,
         };
-        let client = Client {
-            client_id: match given_id {
-                true => shared.give_client_id(),
-                false => connect.client_id().as_str().to_owned(),
-            },
-            user_name: connect.user_name().map(|name| name.as_str().to_owned()),
-            peer,
+        let client_id = match given_id {
+            true => Cow::Owned(shared.give_client_id()),
+            false => Cow::Borrowed(connect.client_id().as_str()),
         };
+        let user_name = connect.user_name().map(Text::as_str);
+        let client = Client::new(&client_id, user_name, peer);
         let login = Login {
             client,
             id_was_given: given_id,
@@ -93,9 +93,9 @@ impl Connection {
 
         let mut tx = shared.transaction();
         tx.open();
-        let (client_id, config) = (&client.client_id, &shared.config);
+        let config = &shared.config;
         let now = shared.origin.moment(now);
-        let opened = shared.registry.open(client_id, clean_session, config, now, &mut tx);
+        let opened = shared.registry.open(&client, clean_session, config, now, &mut tx);
         let Ok(opened) = opened else {
             drop(tx);
             return Err(self.refuse(ConnectReturnCode::ServerUnavailable, worker));
@@ -116,7 +116,7 @@ impl Connection {
             let owner = Arc::clone(&client);
             state.will = will.map(|message| Box::new(Will { message, client: owner }));
             state.owner = Some(Arc::clone(&client));
-            state.mount_point.clone_from(&client.peer.mount_point);
+            state.mount_point = client.mount_point().cloned();
             if opened.session.is_kept() {
                 tx.record(opened.session.record(&state));
                 // The will is promised with the CONNACK, what is unfinished goes out again only as

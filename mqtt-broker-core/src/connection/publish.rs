@@ -27,7 +27,7 @@ impl Open {
         worker.tally.publish_bytes_received += publish.payload.len() as u64;
         let mounted;
         let mut publish = *publish;
-        if let Some(mount) = &self.client.peer.mount_point {
+        if let Some(mount) = self.client.mount_point() {
             mounted = mount.topic(publish.topic).ok_or(ConnectionError::TopicTooLong)?;
             publish.topic = mounted.as_topic_name();
         }

@@ -17,7 +17,7 @@ impl Open {
     /// Whether messages can be handled a run at a time: neither hooks that are told of each nor a mount
     /// point nor a journal have to look at them.
     pub(super) fn takes_runs(&self, shared: &Shared) -> bool {
-        self.client.peer.mount_point.is_none() && shared.passes_runs()
+        self.client.mount_point().is_none() && shared.passes_runs()
     }
 
     /// Messages with one topic. They are routed at a time when all receivers have room for all of them;

@@ -93,7 +93,7 @@ impl Open {
 
     /// A filter as the router knows it. `None` for one that is too long for that.
     fn mounted(&self, filter: TopicFilter<'_>) -> Option<TopicFilterBuf> {
-        match &self.client.peer.mount_point {
+        match self.client.mount_point() {
             None => Some(filter.into()),
             Some(mount) => mount.filter(filter),
         }

@@ -10,7 +10,7 @@ use crate::journal::{Recorder, SessionId};
 use crate::moment::Moment;
 use crate::router::{ReceiverId, Subscription};
 use crate::sync::{Arc, Mutex};
-use crate::{Closed, Config, Stats};
+use crate::{Client, Closed, Config, Stats};
 
 /// The sessions of a broker, by client id. Its lock comes before a session's.
 #[derive(Debug)]
@@ -74,12 +74,13 @@ impl Registry {
     /// connection attaches itself, so that nothing can get in before its CONNACK.
     pub(crate) fn open(
         &self,
-        client_id: &str,
+        client: &Arc<Client>,
         clean: bool,
         config: &Config,
         now: Moment,
         tx: &mut impl Recorder,
     ) -> Result<Opened, TooManySessions> {
+        let client_id = client.client_id();
         let mut sessions = self.sessions.lock();
         let mut displaced = Displaced::default();
         if let Some(ByClientId(session)) = sessions.by_client_id.get(client_id) {
@@ -99,7 +100,8 @@ impl Registry {
         } else if sessions.by_client_id.len() >= config.max_sessions {
             return Err(TooManySessions);
         }
-        let session = sessions.add(client_id, clean, State::new(Link::Absent(now), config));
+        let session =
+            sessions.add(Arc::clone(client), clean, State::new(Link::Absent(now), config));
         Ok(Opened { session, epoch: 0, present: false, displaced })
     }
 
@@ -109,9 +111,9 @@ impl Registry {
     }
 
     /// A kept session of an earlier life.
-    pub(crate) fn restore(&self, id: SessionId, client_id: &str, state: State) -> Arc<Session> {
+    pub(crate) fn restore(&self, id: SessionId, client: Arc<Client>, state: State) -> Arc<Session> {
         let mut sessions = self.sessions.lock();
-        let session = Session::new(ReceiverId::session(id.get()), client_id, false, state);
+        let session = Session::new(ReceiverId::session(id.get()), client, false, state);
         sessions.insert(session)
     }
 
@@ -119,7 +121,8 @@ impl Registry {
     pub(crate) fn local(&self, config: &Config) -> Arc<Session> {
         let mut sessions = self.sessions.lock();
         let id = sessions.next_id();
-        Arc::new(Session::new(id, "", true, State::new(Link::Local, config)))
+        let nobody = Arc::new(Client::nobody());
+        Arc::new(Session::new(id, nobody, true, State::new(Link::Local, config)))
     }
 
     /// Ends the connection of `epoch` to a session: the session goes with it when it is clean, or
@@ -239,8 +242,8 @@ impl Sessions {
         ReceiverId::session(self.made)
     }
 
-    fn add(&mut self, client_id: &str, clean: bool, state: State) -> Arc<Session> {
-        let session = Session::new(self.next_id(), client_id, clean, state);
+    fn add(&mut self, client: Arc<Client>, clean: bool, state: State) -> Arc<Session> {
+        let session = Session::new(self.next_id(), client, clean, state);
         self.insert(session)
     }
 

@@ -166,7 +166,7 @@ fn nothing_behind_a_refused_connect_is_processed() {
     struct Nobody;
     impl Hooks for Nobody {
         fn authenticate(&self, login: &Login) -> Authentication {
-            match login.client.client_id.as_str() {
+            match login.client.client_id() {
                 "watcher" => Admission::Accept,
                 _ => Admission::Refuse(ConnectReturnCode::BadUserNameOrPassword),
             }

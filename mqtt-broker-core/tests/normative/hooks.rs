@@ -27,23 +27,23 @@ impl Hooks for Journal {
     fn authorize_publish(&self, client: &Client, publish: &Publish<'_>) -> Permission {
         let allowed = !publish.topic.as_str().starts_with("private/");
         if !allowed {
-            self.note(format!("{} may not publish", client.client_id));
+            self.note(format!("{} may not publish", client.client_id()));
         }
         allowed.into()
     }
 
     fn connected(&self, client: &Client, session_present: bool) {
-        let as_whom = client.user_name.as_deref().unwrap_or("nobody");
+        let as_whom = client.user_name().unwrap_or("nobody");
         let session = if session_present { ", session present" } else { "" };
-        self.note(format!("{} connected as {as_whom}{session}", client.client_id));
+        self.note(format!("{} connected as {as_whom}{session}", client.client_id()));
     }
 
     fn subscribed(&self, client: &Client, filter: TopicFilter<'_>, qos: QoS) {
-        self.note(format!("{} subscribed to {filter} at {}", client.client_id, u8::from(qos)));
+        self.note(format!("{} subscribed to {filter} at {}", client.client_id(), u8::from(qos)));
     }
 
     fn unsubscribed(&self, client: &Client, filter: TopicFilter<'_>) {
-        self.note(format!("{} unsubscribed from {filter}", client.client_id));
+        self.note(format!("{} unsubscribed from {filter}", client.client_id()));
     }
 
     fn session_ended(&self, client_id: &str) {
@@ -51,7 +51,7 @@ impl Hooks for Journal {
     }
 
     fn disconnected(&self, client: &Client, reason: &Result<Closed, ConnectionError>) {
-        self.note(format!("{} disconnected: {reason:?}", client.client_id));
+        self.note(format!("{} disconnected: {reason:?}", client.client_id()));
     }
 
     fn dropped(&self, receiver: Option<&str>, topic: TopicName<'_>, reason: DropReason) {
@@ -155,7 +155,8 @@ fn a_client_knows_where_it_comes_from() {
     assert!(connection.client().is_none());
     let mut worker = mqtt_broker_core::Worker::new();
     connection.handle_input(&mut worker, &connect(CLEAN, 0, &[b"a"]), world.now()).unwrap();
-    assert_eq!(connection.client().unwrap().peer, peer);
+    let client = connection.client().unwrap();
+    assert_eq!((client.address(), client.listener()), (peer.address, 3));
 }
 
 /// Rules for deliveries, other messages in place of some, and counts.
@@ -179,12 +180,12 @@ impl Hooks for Rules {
     }
 
     fn authorize_delivery(&self, receiver: &Client, topic: TopicName<'_>, _: bool) -> bool {
-        receiver.client_id == "chief" || !topic.as_str().starts_with("secret")
+        receiver.client_id() == "chief" || !topic.as_str().starts_with("secret")
     }
 
     fn published(&self, client: &Client, publish: &Publish<'_>, published: Published) {
         let Published { receivers, dropped, .. } = published;
-        let line = format!("{} {}: {receivers}, {dropped}", client.client_id, publish.topic);
+        let line = format!("{} {}: {receivers}, {dropped}", client.client_id(), publish.topic);
         self.0.lock().unwrap().push(line);
     }
 

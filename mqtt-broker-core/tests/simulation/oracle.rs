@@ -58,28 +58,28 @@ impl Hooks for Log {
             qos: publish.qos().into(),
             retain: publish.retain,
         };
-        let (client, serial) = (client.client_id.clone(), client.peer.listener);
+        let (client, serial) = (client.client_id().to_owned(), client.listener());
         self.note(Event::Published { client, serial, message });
         Permission::Allow
     }
 
     fn connected(&self, client: &Client, present: bool) {
-        let (client, serial) = (client.client_id.clone(), client.peer.listener);
+        let (client, serial) = (client.client_id().to_owned(), client.listener());
         self.note(Event::Connected { client, serial, present });
     }
 
     fn disconnected(&self, client: &Client, reason: &Result<Closed, ConnectionError>) {
-        let (client, serial) = (client.client_id.clone(), client.peer.listener);
+        let (client, serial) = (client.client_id().to_owned(), client.listener());
         self.note(Event::Disconnected { client, serial, reason: *reason });
     }
 
     fn subscribed(&self, client: &Client, filter: TopicFilter<'_>, qos: QoS) {
-        let (client, filter) = (client.client_id.clone(), filter.to_string());
+        let (client, filter) = (client.client_id().to_owned(), filter.to_string());
         self.note(Event::Subscribed { client, filter, qos: qos.into() });
     }
 
     fn unsubscribed(&self, client: &Client, filter: TopicFilter<'_>) {
-        let (client, filter) = (client.client_id.clone(), filter.to_string());
+        let (client, filter) = (client.client_id().to_owned(), filter.to_string());
         self.note(Event::Unsubscribed { client, filter });
     }
 
