@@ -69,8 +69,8 @@ struct Gated {
     wait: Wait,
 }
 
-/// What is to be written and what it waits for, or the end.
-type Gathered = Result<(Box<SendBuffer>, Wait), Result<Closed, ConnectionError>>;
+/// What is to be written, or the end.
+type Gathered = Result<Box<SendBuffer>, Result<Closed, ConnectionError>>;
 
 /// All but `Open` is short, and boxed: most connections are open and idle, and have no room for it.
 #[derive(Debug)]
@@ -464,10 +464,13 @@ impl Connection {
         let mut gated = match self.gated.take() {
             Some(gated) => gated,
             None => match ready!(self.gather(worker, cx)) {
-                Ok((buffer, wait)) if wait.is_none() => {
-                    return Poll::Ready(Transmit::Write(buffer));
+                Ok(mut buffer) => {
+                    let wait = buffer.take_wait();
+                    if wait.is_none() {
+                        return Poll::Ready(Transmit::Write(buffer));
+                    }
+                    Box::new(Gated { buffer, wait })
                 }
-                Ok((buffer, wait)) => Box::new(Gated { buffer, wait }),
                 Err(result) => return Poll::Ready(Transmit::Close(result)),
             },
         };
@@ -494,7 +497,7 @@ impl Connection {
         Poll::Pending
     }
 
-    /// What is to be written next and what it waits for, or why nothing more comes.
+    /// What is to be written next, or why nothing more comes.
     fn gather(&mut self, worker: &mut Worker, cx: &mut Context<'_>) -> Poll<Gathered> {
         if let Stage::Open(open) = &mut self.stage {
             let shared = self.broker.shared();
@@ -508,21 +511,16 @@ impl Connection {
                 drop(state);
                 drop(tx);
                 self.close(ending, worker, self.last_input);
-            } else if let Some((mut outbox, mut after)) =
-                state.take_outbox(&shared.config, worker, &mut tx)
-            {
+            } else if let Some(mut outbox) = state.take_outbox(&shared.config, worker, &mut tx) {
                 tx.touch(&open.session, &mut state);
                 state.release(&shared.config, &mut worker.wakes);
                 open.is_choked = false;
                 open.connack = None;
-                let mut acknowledges = false;
-                if let Some((mut replies, wait)) = self.replies.take() {
+                if let Some(mut replies) = self.replies.buffer.take() {
                     outbox.append_all(&mut replies);
                     worker.recycle(replies);
-                    after = after.max(wait.number());
-                    acknowledges = wait.acknowledges();
                 }
-                return Poll::Ready(Ok((outbox, Wait::new(after, acknowledges))));
+                return Poll::Ready(Ok(outbox));
             } else if self.replies.is_empty() {
                 state.register(cx.waker(), false);
                 drop(state);
@@ -531,7 +529,7 @@ impl Connection {
                 return Poll::Pending;
             }
         }
-        match (self.replies.take(), &self.stage) {
+        match (self.replies.buffer.take(), &self.stage) {
             (Some(replies), _) => Poll::Ready(Ok(replies)),
             (None, Stage::Closing(result)) => Poll::Ready(Err(*result)),
             (None, _) => Poll::Pending,
@@ -545,25 +543,20 @@ impl Connection {
         self.tail = None;
         let Stage::Open(mut open) = stage else { return };
         let shared = self.broker.shared();
-        let others = self.replies.take();
+        let others = self.replies.buffer.take();
         // A client that has said all may still read all: CONNACK and SUBACKs are in its outbox.
         let outbox = match result {
             Ok(Closed::Disconnect) => open.lock().and_then(|mut state| state.give_outbox()),
             _ => None,
         };
-        if let Some((outbox, after)) = outbox {
-            let mut outbox = outbox;
-            outbox.after = after;
-            self.replies = Replies { buffer: Some(outbox) };
+        if outbox.is_some() {
+            self.replies.buffer = outbox;
         } else if let Some(connack) = open.connack {
             // It is lost with the session's outbox, and is first whatever follows [MQTT-3.2.0-1].
             self.replies.push(&connack.into(), 0, worker);
         }
-        if let Some((mut others, wait)) = others {
-            let replies = self.replies.buffer.get_or_insert_with(|| worker.buffer());
-            replies.append_all(&mut others);
-            replies.after = replies.after.max(wait.number());
-            replies.acknowledges = wait.acknowledges();
+        if let Some(mut others) = others {
+            self.replies.buffer.get_or_insert_with(|| worker.buffer()).append_all(&mut others);
             worker.recycle(others);
         }
         shared.count_disconnected();
@@ -684,7 +677,7 @@ impl Replies {
         worker.tally.messages_sent += 1;
         let buffer = self.buffer.get_or_insert_with(|| worker.buffer());
         if after > 0 {
-            buffer.after = buffer.after.max(after);
+            buffer.wait_for(after);
             buffer.acknowledges |= matches!(packet, Packet::PubAck(_) | Packet::PubRec(_));
         }
         buffer.append(|own| packet.encode(own));
@@ -719,14 +712,6 @@ impl Replies {
 
     fn len(&self) -> usize {
         self.buffer.as_ref().map_or(0, |buffer| buffer.len())
-    }
-
-    /// Takes them, with what they wait for.
-    fn take(&mut self) -> Option<(Box<SendBuffer>, Wait)> {
-        let mut buffer = self.buffer.take()?;
-        let wait = Wait::new(buffer.after, buffer.acknowledges);
-        (buffer.after, buffer.acknowledges) = (0, false);
-        Some((buffer, wait))
     }
 }
 

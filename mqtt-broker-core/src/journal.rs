@@ -229,14 +229,6 @@ impl Wait {
     pub(crate) fn is_none(&self) -> bool {
         self.number == 0
     }
-
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
-    pub(crate) fn acknowledges(&self) -> bool {
-        self.acknowledges
-    }
 }
 
 /// Stands in the list of waits for a batch that never comes: for room.

@@ -3,6 +3,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
+use crate::journal::Wait;
+
 /// Payloads from this size on are shared with the message and not copied. A vectored write costs
 /// more than copying a small payload does; from a few pages on the copy costs more.
 pub(crate) const SHARE_FROM: usize = 16 << 10;
@@ -22,7 +24,7 @@ pub struct SendBuffer {
     shared: VecDeque<(usize, Bytes)>,
     len: usize,
     /// The batch of the journal that has to be durable before it leaves, or 0.
-    pub(crate) after: u64,
+    after: u64,
     /// It takes a message over that is to be kept.
     pub(crate) acknowledges: bool,
 }
@@ -53,6 +55,18 @@ impl SendBuffer {
         debug_assert!(other.sent == 0 && other.is_contiguous(), "answers are never shared parts");
         self.append(|own| own.append(&mut other.own));
         other.len = 0;
+        self.wait_for(std::mem::take(&mut other.after));
+        self.acknowledges |= std::mem::take(&mut other.acknowledges);
+    }
+
+    /// It leaves when this batch of the journal is durable; 0 for none.
+    pub(crate) fn wait_for(&mut self, after: u64) {
+        self.after = self.after.max(after);
+    }
+
+    /// What has to come before it leaves, once.
+    pub(crate) fn take_wait(&mut self) -> Wait {
+        Wait::new(std::mem::take(&mut self.after), std::mem::take(&mut self.acknowledges))
     }
 
     /// Adds bytes at the end: `write` appends to the vector that it is given.

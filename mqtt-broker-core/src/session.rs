@@ -72,8 +72,6 @@ pub(crate) struct State {
     pub(crate) link: Link,
     /// Bytes for the client that its transport has not taken yet.
     outbox: Option<Box<SendBuffer>>,
-    /// The batch of the journal that has to be durable before they leave.
-    outbox_after: u64,
     /// Of the task that takes them.
     waker: Option<Waker>,
     /// The transport takes nothing: the task is woken to end, and not for more bytes.
@@ -83,8 +81,6 @@ pub(crate) struct State {
     pub(crate) will: Option<Box<Will>>,
     /// Who is or was connected last.
     pub(crate) owner: Option<Arc<Client>>,
-    /// Where its client's topics are.
-    pub(crate) mount_point: Option<MountPoint>,
     /// The session's own connection is held back for others: it reads no acknowledgements, so nobody
     /// may wait for its queue.
     pub(crate) is_held: bool,
@@ -262,14 +258,12 @@ impl State {
             epoch: 0,
             link,
             outbox: None,
-            outbox_after: 0,
             waker: None,
             is_stalled: false,
             subscriptions: Vec::new(),
             deliveries: Deliveries::new(config),
             will: None,
             owner: None,
-            mount_point: None,
             is_held: false,
             has_progressed: false,
             is_touched: false,
@@ -307,7 +301,8 @@ impl State {
     /// Whether all messages of a run can be taken at this QoS, so that none is dropped and nobody held
     /// back.
     pub(crate) fn takes_run(&self, run: PublishRun<'_>, qos: QoS, config: &Config) -> bool {
-        if self.mount_point.is_some() || matches!(self.link, Link::Closing(_) | Link::Ended) {
+        let is_mounted = mount_point(&self.owner).is_some();
+        if is_mounted || matches!(self.link, Link::Closing(_) | Link::Ended) {
             return false;
         }
         if qos > QoS::AtMostOnce {
@@ -375,7 +370,7 @@ impl State {
         worker: &mut Worker,
         tx: &mut impl Recorder,
     ) -> Outcome {
-        if self.link == Link::Ended {
+        if self.is_ended() {
             return Outcome::NotMeant;
         }
         if self.deliveries.queue.is_empty() && self.may_send(&queued.message, config) {
@@ -425,7 +420,7 @@ impl State {
     fn write_qos0(&mut self, publication: &Publication<'_>, retain: bool, worker: &mut Worker) {
         let publish = publication.publish();
         let out = self.outbox.get_or_insert_with(|| worker.buffer());
-        match &self.mount_point {
+        match mount_point(&self.owner) {
             None => publication.write_qos0(retain, out),
             Some(mount) => mount.write(publish, Delivery::AtMostOnce, retain, out),
         }
@@ -458,14 +453,14 @@ impl State {
 
     fn send(&mut self, queued: Queued, worker: &mut Worker, tx: &mut impl Recorder) {
         let message = &queued.message;
-        if self.mount_point.is_some() && self.is_elsewhere(message.topic()) {
+        let mount = mount_point(&self.owner);
+        if mount.is_some() && self.is_elsewhere(message.topic()) {
             // It was queued when the client was with another mount point.
             tx.done(queued.number);
             return;
         }
         worker.tally.count_publish_sent(message.payload());
         let out = self.outbox.get_or_insert_with(|| worker.buffer());
-        let mount = self.mount_point.as_ref();
         let Some(acked) = AckedQoS::new(message.qos()) else {
             return message.write_below(mount, Delivery::AtMostOnce, out);
         };
@@ -476,7 +471,7 @@ impl State {
             // After a restart it has to go out under the same id. One of QoS 1 does so in any case:
             // what was sent is the front of what is not done.
             self.has_progressed = true;
-            self.outbox_after = self.outbox_after.max(tx.number_of_batch());
+            out.wait_for(tx.number_of_batch());
         }
         underway.in_flight_bytes += queued.message.size();
         let begun = underway.sender.begin(acked, queued);
@@ -507,7 +502,7 @@ impl State {
 
     /// Whether a topic is not below the client's mount point.
     fn is_elsewhere(&self, topic: TopicName<'_>) -> bool {
-        self.mount_point.as_ref().is_some_and(|mount| mount.inside(topic).is_none())
+        mount_point(&self.owner).is_some_and(|mount| mount.inside(topic).is_none())
     }
 
     pub(crate) fn add_subscription(&mut self, subscription: Subscription) {
@@ -532,7 +527,8 @@ impl State {
         self.link = Link::Connected;
         self.has_progressed = true;
         self.write(&Packet::ConnAck(connack), after, worker);
-        if let Some(mount) = &self.mount_point {
+        let mount = mount_point(&self.owner);
+        if let Some(mount) = mount {
             let elsewhere = |queued: &Queued| mount.inside(queued.message.topic()).is_none();
             let withdrawn = self.deliveries.withdraw(|_, queued| elsewhere(queued));
             self.has_progressed |= !withdrawn.is_empty();
@@ -542,7 +538,6 @@ impl State {
         for unfinished in self.deliveries.sender.unfinished() {
             match unfinished {
                 Unfinished::Publish { id, qos, item } => {
-                    let mount = self.mount_point.as_ref();
                     item.message.write_below(mount, qos.delivery(id, true), out);
                     worker.tally.count_publish_sent(item.message.payload());
                 }
@@ -557,32 +552,31 @@ impl State {
 
     /// Appends a packet that leaves when batch `after` of the journal is durable.
     pub(crate) fn write(&mut self, packet: &Packet<'_>, after: u64, worker: &mut Worker) {
-        self.outbox_after = self.outbox_after.max(after);
         worker.tally.messages_sent += 1;
-        self.outbox.get_or_insert_with(|| worker.buffer()).append(|own| packet.encode(own));
+        let out = self.outbox.get_or_insert_with(|| worker.buffer());
+        out.wait_for(after);
+        out.append(|own| packet.encode(own));
     }
 
-    /// Takes what goes to the client, with the batch that it waits for, and makes room for more.
+    /// Takes what goes to the client, and makes room for more.
     pub(crate) fn take_outbox(
         &mut self,
         config: &Config,
         worker: &mut Worker,
         tx: &mut impl Recorder,
-    ) -> Option<(Box<SendBuffer>, u64)> {
+    ) -> Option<Box<SendBuffer>> {
         if self.outbox.is_none() {
             // Messages that were read from the store may be there.
             self.pump(config, worker, tx);
         }
         let outbox = self.outbox.take().filter(|outbox| !outbox.is_empty())?;
-        let after = std::mem::take(&mut self.outbox_after);
         self.pump(config, worker, tx);
-        Some((outbox, after))
+        Some(outbox)
     }
 
     /// Takes what goes to a client that said goodbye: nothing follows.
-    pub(crate) fn give_outbox(&mut self) -> Option<(Box<SendBuffer>, u64)> {
-        let outbox = self.outbox.take().filter(|outbox| !outbox.is_empty())?;
-        Some((outbox, std::mem::take(&mut self.outbox_after)))
+    pub(crate) fn give_outbox(&mut self) -> Option<Box<SendBuffer>> {
+        self.outbox.take().filter(|outbox| !outbox.is_empty())
     }
 
     /// Takes the next message of a local subscription, and makes room for more.
@@ -640,7 +634,6 @@ impl State {
         self.has_progressed = true;
         // Bytes that nobody takes are let go of. What was sent and not acknowledged stays.
         self.outbox = None;
-        self.outbox_after = 0;
         self.is_held = false;
         wakes.extend(self.waker.take());
         self.deliveries.let_publishers_go(wakes);
@@ -728,11 +721,11 @@ impl State {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.link == Link::Connected
+        matches!(self.link, Link::Connected)
     }
 
     pub(crate) fn is_ended(&self) -> bool {
-        self.link == Link::Ended
+        matches!(self.link, Link::Ended)
     }
 
     /// Whether retained messages may be added now: they wait for the client before anything is
@@ -765,6 +758,11 @@ impl State {
             Link::Closing(_) | Link::Ended => false,
         }
     }
+}
+
+/// Where a session's client has its topics.
+fn mount_point(owner: &Option<Arc<Client>>) -> Option<&MountPoint> {
+    owner.as_ref()?.mount_point()
 }
 
 /// Topics and payloads of a run in bytes.

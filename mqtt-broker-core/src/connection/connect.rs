@@ -116,7 +116,6 @@ impl Connection {
             let owner = Arc::clone(&client);
             state.will = will.map(|message| Box::new(Will { message, client: owner }));
             state.owner = Some(Arc::clone(&client));
-            state.mount_point = client.mount_point().cloned();
             if opened.session.is_kept() {
                 tx.record(opened.session.record(&state));
                 // The will is promised with the CONNACK, what is unfinished goes out again only as
