@@ -23,7 +23,7 @@ impl LocalSubscription {
         let shared = broker.shared();
         let session = shared.registry.local(&shared.config);
         let subscription = shared.router.subscribe(filter, &session, qos);
-        session.lock().subscriptions.extend(subscription);
+        subscription.into_iter().for_each(|new| session.lock().subscriptions.push(new));
         if Sharing::of(filter) == Sharing::None {
             session.lock().deliveries.replays.push_back(Replay {
                 filter: filter.into(),

@@ -4,6 +4,7 @@ mod deliveries;
 mod queue;
 mod recovery;
 mod registry;
+mod subscriptions;
 
 use std::task::Waker;
 
@@ -18,13 +19,14 @@ use crate::journal::{MessageId, Record, Recorder, Unrecorded};
 use crate::moment::Moment;
 use crate::publication::Publication;
 use crate::qos::{AckedQoS, Unfinished, WrongAck};
-use crate::router::{Group, ReceiverId, Router, Subscription};
+use crate::router::{Group, ReceiverId, Router};
 use crate::send_buffer::SendBuffer;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::{Client, Closed, ConnectionError, Message, MountPoint, Worker};
 use deliveries::Deliveries;
 use queue::Queue;
 pub(crate) use registry::{Displaced, Ended, Registry};
+use subscriptions::Subscriptions;
 
 /// What there is to know of a session: [`Broker::sessions`](crate::Broker::sessions).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ pub(crate) struct State {
     waker: Option<Waker>,
     /// The transport takes nothing: the task is woken to end, and not for more bytes.
     is_stalled: bool,
-    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) subscriptions: Subscriptions,
     pub(crate) deliveries: Deliveries,
     pub(crate) will: Option<Box<Will>>,
     /// Who is or was connected last.
@@ -248,7 +250,7 @@ impl Session {
             };
             (info, state.subscriptions.clone())
         };
-        Some(SessionInfo { subscriptions: router.filters(&subscriptions, self), ..info })
+        Some(SessionInfo { subscriptions: router.filters(subscriptions.as_slice(), self), ..info })
     }
 }
 
@@ -260,7 +262,7 @@ impl State {
             outbox: None,
             waker: None,
             is_stalled: false,
-            subscriptions: Vec::new(),
+            subscriptions: Subscriptions::default(),
             deliveries: Deliveries::new(config),
             will: None,
             owner: None,
@@ -503,14 +505,6 @@ impl State {
     /// Whether a topic is not below the client's mount point.
     fn is_elsewhere(&self, topic: TopicName<'_>) -> bool {
         mount_point(&self.owner).is_some_and(|mount| mount.inside(topic).is_none())
-    }
-
-    pub(crate) fn add_subscription(&mut self, subscription: Subscription) {
-        if self.subscriptions.is_empty() {
-            // Many clients have one, and a vector would make room for four.
-            self.subscriptions.reserve_exact(1);
-        }
-        self.subscriptions.push(subscription);
     }
 
     /// Begins a connection: CONNACK, which waits for batch `after` of the journal, is first

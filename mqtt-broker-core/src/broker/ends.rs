@@ -47,7 +47,7 @@ impl Shared {
             wills.extend(displaced.will);
             if let Some(Ended { session, subscriptions, shared: left }) = displaced.ended {
                 let _changing = session.lock_subscriptions();
-                for subscription in subscriptions {
+                for &subscription in subscriptions.as_slice() {
                     self.router.unsubscribe(subscription, &session);
                 }
                 shared.extend(left);

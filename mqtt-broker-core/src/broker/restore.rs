@@ -82,7 +82,7 @@ impl Shared {
         let session = self.registry.restore(recovered.session, client, state);
         for RecoveredSubscription { filter, qos, .. } in &recovered.subscriptions {
             let subscription = self.router.subscribe(filter.as_topic_filter(), &session, *qos);
-            session.lock().subscriptions.extend(subscription);
+            subscription.into_iter().for_each(|new| session.lock().subscriptions.push(new));
         }
         session
     }

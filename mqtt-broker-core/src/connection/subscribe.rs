@@ -80,7 +80,7 @@ impl Open {
                 shared.router.unsubscribe(subscription, &self.session);
                 return None;
             };
-            state.add_subscription(subscription);
+            state.subscriptions.push(subscription);
         }
         drop(changing);
         let (session, recorded) = (self.session.id().into(), filter.into());
@@ -114,11 +114,11 @@ impl Open {
             let known = shared.router.find(filter, &self.session);
             {
                 let Some(mut state) = self.lock() else { return 0 };
-                state.subscriptions.retain(|own| Some(*own) != known);
-                state
-                    .deliveries
-                    .replays
-                    .retain(|replay| replay.filter.as_bytes() != filter.as_bytes());
+                known.into_iter().for_each(|known| state.subscriptions.remove(known));
+                if !state.deliveries.replays.is_empty() {
+                    let is_other = |replay: &Replay| replay.filter.as_bytes() != filter.as_bytes();
+                    state.deliveries.replays.retain(is_other);
+                }
             }
             if let Some(subscription) = known {
                 shared.router.unsubscribe(subscription, &self.session);

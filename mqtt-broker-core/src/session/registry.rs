@@ -5,10 +5,10 @@ use std::task::Waker;
 
 use foldhash::fast::FixedState;
 
-use super::{Link, Queued, Session, State, Will};
+use super::{Link, Queued, Session, State, Subscriptions, Will};
 use crate::journal::{Recorder, SessionId};
 use crate::moment::Moment;
-use crate::router::{ReceiverId, Subscription};
+use crate::router::ReceiverId;
 use crate::sync::{Arc, Mutex};
 use crate::{Client, Closed, Config, Stats};
 
@@ -54,7 +54,7 @@ pub(crate) struct Displaced {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) session: Arc<Session>,
-    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) subscriptions: Subscriptions,
     pub(crate) shared: Vec<Queued>,
 }
 
