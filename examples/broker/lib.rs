@@ -6,7 +6,7 @@
 //! resort. [`access`] decides who may connect and do what, with the files that [`password`] and
 //! [`acl`] read. [`persistence`] keeps what must survive a restart. [`tls`] and [`websocket`] are what
 //! MQTT comes in, [`sys`] and [`metrics`] what the broker tells about itself, [`log`], [`process`],
-//! [`workers`] and [`descriptors`] what ties it to the system.
+//! [`workers`], [`reactor`] and [`descriptors`] what ties it to the system.
 
 pub mod access;
 pub mod acl;
@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod password;
 pub mod persistence;
 pub mod process;
+pub mod reactor;
 pub mod server;
 pub mod sys;
 pub mod tls;

@@ -5,22 +5,26 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use mio::net::{TcpListener, TcpStream};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::Ipv6V6Only;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpSocket, UnixListener, UnixStream, lookup_host};
 
 use crate::config::{Address, IpVersion, Listener};
+use crate::reactor::{self, Reactor, TcpConnection};
 
 /// A bound socket.
 #[derive(Debug)]
 pub enum Socket {
     /// For TCP.
-    Tcp(TcpListener),
+    Tcp(AsyncFd<TcpListener>),
     /// For connections within this machine.
     Unix(UnixListener, UnixPath),
 }
 
-/// An accepted connection.
+/// An accepted connection, which nobody watches yet.
 #[derive(Debug)]
 pub enum Stream {
     /// Over TCP, with the address of the peer.
@@ -81,11 +85,14 @@ impl Socket {
     /// As the system's `accept`. The socket stays usable.
     pub async fn accept(&self, nodelay: bool) -> io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| {
-                // The peer may be gone already; reading will tell.
-                let _ = stream.set_nodelay(nodelay);
-                Stream::Tcp(stream, peer)
-            }),
+            Self::Tcp(listener) => {
+                let accepted = listener.async_io(Interest::READABLE, TcpListener::accept).await;
+                accepted.map(|(stream, peer)| {
+                    // The peer may be gone already; reading will tell.
+                    let _ = stream.set_nodelay(nodelay);
+                    Stream::Tcp(stream, peer)
+                })
+            }
             Self::Unix(listener, _) => {
                 listener.accept().await.map(|(stream, _)| Stream::Unix(stream))
             }
@@ -96,30 +103,37 @@ impl Socket {
     pub fn place(&self) -> String {
         match self {
             Self::Tcp(listener) => {
-                listener.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string())
+                listener.get_ref().local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string())
             }
             Self::Unix(_, path) => path.0.display().to_string(),
         }
     }
 }
 
-/// A connection that another runtime can serve.
-pub trait Movable: Sized {
-    /// The same connection, served by the runtime in whose context this is called.
+/// An accepted connection that can become a transport of a thread.
+pub trait Accepted {
+    /// What is served.
+    type Transport;
+
+    /// Makes a transport of it, for the runtime in whose context this is called and its reactor.
     ///
     /// # Errors
-    /// When that runtime cannot watch it.
-    fn moved_here(self) -> io::Result<Self>;
+    /// When it cannot be watched.
+    fn watched_by(self, reactor: &Reactor) -> io::Result<Self::Transport>;
 }
 
-impl Movable for TcpStream {
-    fn moved_here(self) -> io::Result<Self> {
-        Self::from_std(self.into_std()?)
+impl Accepted for TcpStream {
+    type Transport = TcpConnection;
+
+    fn watched_by(self, reactor: &Reactor) -> io::Result<TcpConnection> {
+        reactor.watch(self)
     }
 }
 
-impl Movable for UnixStream {
-    fn moved_here(self) -> io::Result<Self> {
+impl Accepted for UnixStream {
+    type Transport = Self;
+
+    fn watched_by(self, _: &Reactor) -> io::Result<Self> {
         Self::from_std(self.into_std()?)
     }
 }
@@ -154,7 +168,7 @@ async fn addresses(listener: &Listener) -> Result<Vec<SocketAddr>, BindError> {
 }
 
 /// Binds an address. An IPv6 socket takes no IPv4 connections: those have a socket of their own.
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr) -> io::Result<AsyncFd<TcpListener>> {
     /// Connections that wait to be accepted. The kernel's own limit (4,096 on Linux) is usually
     /// lower than what a thousand clients that come back at once need.
     const BACKLOG: u32 = 4096;
@@ -168,7 +182,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let listener = TcpListener::from_std(socket.listen(BACKLOG)?.into_std()?);
+    reactor::readable(listener)
 }
 
 /// Binds a path. One that a broker left behind when it was killed is taken over; one that somebody
@@ -202,9 +217,10 @@ mod tests {
             [("", true), ("set_tcp_nodelay true", true), ("set_tcp_nodelay false", false)]
         {
             let config = Config::parse(text).expect("a good file");
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            let address = listener.local_addr().expect("it is bound");
-            let _client = TcpStream::connect(address).await.expect("it listens");
+            let any = "127.0.0.1:0".parse().expect("an address");
+            let listener = bind_tcp(any).expect("a free port");
+            let address = listener.get_ref().local_addr().expect("it is bound");
+            let _client = std::net::TcpStream::connect(address).expect("it listens");
             let accepted = Socket::Tcp(listener).accept(config.tcp_nodelay).await;
             let Ok(Stream::Tcp(stream, _)) = accepted else { panic!("{accepted:?}") };
             assert_eq!(stream.nodelay().expect("it is known"), expected, "{text}");

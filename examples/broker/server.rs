@@ -8,7 +8,6 @@ use futures::FutureExt;
 use mqtt_broker_core::{Broker, Message, MountPoint, PeerInfo, ServeError, serve_connection};
 use mqtt_codec::{QoS, TopicName};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{MissedTickBehavior, timeout_at};
 use tracing::{debug, info, warn};
@@ -23,6 +22,7 @@ use crate::log::{NOTICE, TopicLog};
 use crate::memory::Heap;
 use crate::metrics::Metrics;
 use crate::persistence::{Persistence, PersistenceError};
+use crate::reactor::TcpConnection;
 use crate::sys::Sys;
 use crate::tls::{TlsError, TlsServer};
 use crate::websocket::{self, Answer, Web, WebSocket};
@@ -376,7 +376,7 @@ fn start(workers: &Workers, stream: Stream, place: Place) -> io::Result<()> {
 /// Shakes hands, then serves.
 async fn serve_tls(
     broker: &Broker,
-    stream: TcpStream,
+    stream: TcpConnection,
     tls: &TlsServer,
     mut peer: PeerInfo,
     rules: &Rules,

@@ -11,12 +11,12 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::access::warn_if_others_may_read;
 use crate::config::{Tls, TlsVersion, UserName};
+use crate::reactor::TcpConnection;
 
 mod ciphers;
 mod dates;
@@ -90,7 +90,7 @@ impl TlsServer {
     ///
     /// # Errors
     /// When the client does not speak TLS, or shows no certificate where one is required.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub async fn accept(&self, stream: TcpConnection) -> io::Result<TlsStream<TcpConnection>> {
         let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
         TlsAcceptor::from(config).accept(stream).await
     }
@@ -99,7 +99,7 @@ impl TlsServer {
     ///
     /// # Errors
     /// When there is no name in the certificate that can be one.
-    pub fn identity(&self, stream: &TlsStream<TcpStream>) -> io::Result<Option<String>> {
+    pub fn identity(&self, stream: &TlsStream<TcpConnection>) -> io::Result<Option<String>> {
         if self.options.user_name == UserName::Connect {
             return Ok(None);
         }
