@@ -41,8 +41,8 @@ pub(crate) fn run(
         publisher,
         count,
         clients,
-        ledger: Ledger::new(clients),
-        sent: vec![0; clients],
+        ledger: Ledger::new(count),
+        sent: vec![0; count],
         state: 1,
         on_the_way: 0,
         delivered: 0,
@@ -78,8 +78,9 @@ struct Load {
     publisher: usize,
     count: usize,
     clients: usize,
+    /// A stream for each topic: that is how far a broker has to keep the order.
     ledger: Ledger,
-    /// Messages sent to each client.
+    /// Messages sent to each topic.
     sent: Vec<u32>,
     state: u64,
     on_the_way: usize,
@@ -96,15 +97,15 @@ impl Load {
                 self.send();
                 left -= 1;
             }
-            let Self { swarm, ledger, on_the_way, delivered, .. } = self;
+            let Self { swarm, clients, ledger, on_the_way, delivered, .. } = self;
             let mut came = false;
             swarm.run_until(|link, packet, _| {
                 let Packet::Publish(publish) = packet else { return Err(Fault::Foreign) };
                 let mark = Mark::parse(publish.payload)?;
-                if mark.stream as usize != link {
+                if mark.stream as usize % *clients != link {
                     return Err(Fault::Foreign);
                 }
-                ledger.enter(link, mark)?;
+                ledger.enter(mark.stream as usize, mark)?;
                 *on_the_way -= 1;
                 *delivered += 1;
                 came = true;
@@ -118,9 +119,8 @@ impl Load {
         // A generator of Lehmer's kind: spread well enough, and the same for every broker.
         self.state = self.state * 48_271 % 0x7fff_ffff;
         let number = self.state as usize % self.count;
-        let client = number % self.clients;
-        let mark = Mark { stream: client as u32, number: self.sent[client], time: 0 };
-        self.sent[client] += 1;
+        let mark = Mark { stream: number as u32, number: self.sent[number], time: 0 };
+        self.sent[number] += 1;
         self.on_the_way += 1;
         let topic = topic(number);
         let packet = Publish {
