@@ -3,6 +3,7 @@
 mod arena;
 mod cache;
 mod group;
+mod name;
 mod names;
 mod subscribers;
 mod trie;

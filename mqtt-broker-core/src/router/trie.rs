@@ -5,6 +5,7 @@ use hashbrown::HashTable;
 use mqtt_codec::{TopicFilter, TopicFilterBuf, TopicName};
 
 use super::arena::Arena;
+use super::name::Name;
 use super::names::{Named, Names};
 use super::subscribers::{ReceiverId, Route, Subscribers};
 
@@ -32,13 +33,13 @@ pub(crate) enum FilterId {
 /// A filter without wildcards.
 #[derive(Debug)]
 struct Exact {
-    filter: Box<[u8]>,
+    filter: Name,
     subscribers: Subscribers,
 }
 
 impl Named for Exact {
     fn name(&self) -> &[u8] {
-        &self.filter
+        self.filter.as_bytes()
     }
 }
 
@@ -105,7 +106,7 @@ impl Trie {
     /// The text of a filter.
     pub(crate) fn filter(&self, id: FilterId) -> Option<TopicFilterBuf> {
         let filter = match id {
-            FilterId::Exact(number) => self.exact.get(number)?.filter.to_vec(),
+            FilterId::Exact(number) => self.exact.get(number)?.name().to_vec(),
             FilterId::Here(node) => self.wild.path(node),
             FilterId::Below(ROOT) => b"#".to_vec(),
             FilterId::Below(node) => [&self.wild.path(node)[..], b"/#"].concat(),
@@ -203,13 +204,13 @@ impl Node {
 /// The name of a level, for as long as a node has it.
 #[derive(Debug)]
 struct Level {
-    name: Box<[u8]>,
+    name: Name,
     nodes: u32,
 }
 
 impl Named for Level {
     fn name(&self) -> &[u8] {
-        &self.name
+        self.name.as_bytes()
     }
 }
 
