@@ -121,11 +121,11 @@ struct Door;
 
 impl Hooks for Door {
     fn authenticate(&self, login: &Login) -> Authentication {
-        let is_witness = login.client.client_id == WITNESS;
-        if is_witness && login.client.peer.listener != WITNESS_LISTENER {
+        let is_witness = login.client.client_id() == WITNESS;
+        if is_witness && login.client.listener() != WITNESS_LISTENER {
             return Admission::Refuse(ConnectReturnCode::NotAuthorized).into();
         }
-        match login.client.client_id.as_str() {
+        match login.client.client_id() {
             "later" => Authentication::Later(Box::pin(std::future::pending())),
             _ => Admission::Accept.into(),
         }
@@ -255,9 +255,7 @@ impl World {
                         1 => Admission::Refuse(ConnectReturnCode::NotAuthorized),
                         _ => match &self.witness.connection.client() {
                             Some(witness) => {
-                                let mut other = (*witness).clone();
-                                other.client_id = client_id.to_owned();
-                                Admission::AcceptAs(Box::new(other))
+                                Admission::AcceptAs(Box::new(witness.named(client_id, None)))
                             }
                             None => Admission::Accept,
                         },
