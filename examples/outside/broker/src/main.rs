@@ -12,8 +12,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut telemetry = broker.subscribe(TopicFilter::new("telemetry/#")?, QoS::AtLeastOnce);
 
     let (mut device, transport) = tokio::io::duplex(1024);
-    let serving = broker.clone();
-    tokio::spawn(async move { serve_connection(&serving, transport, PeerInfo::default()).await });
+    tokio::spawn(serve_connection(&broker, transport, PeerInfo::default()));
 
     // CONNECT of the client `d`, SUBSCRIBE to `fan`, PUBLISH to `telemetry/d`.
     device.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01d").await?;
