@@ -94,3 +94,20 @@ impl RouteCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_whose_hashes_are_alike_are_told_apart() {
+        let mut cache = RouteCache::default();
+        let [a, b] = ["a", "b"].map(|topic| TopicName::new(topic).unwrap());
+        let (hash, routes) = (u64::MAX, Arc::default());
+        cache.keep(hash, a, &routes);
+        assert!(cache.find(hash, a).is_none(), "it came once");
+        cache.keep(hash, a, &routes);
+        assert!(cache.find(hash, a).is_some());
+        assert!(cache.find(hash, b).is_none());
+    }
+}

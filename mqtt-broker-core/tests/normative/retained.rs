@@ -161,3 +161,19 @@ fn retained_messages_come_as_the_client_takes_them() {
     assert_eq!(got, 1000);
     assert_eq!(world.broker.stats().publish_dropped, 0);
 }
+
+#[test]
+fn retained_messages_fill_the_outbox_and_no_more() {
+    let world = World::with(|config| config.max_outbox_bytes = 1000);
+    let mut client = publisher(&world);
+    let payload = "x".repeat(300);
+    for n in 10..30 {
+        client.retain(&format!("t/{n}"), &payload);
+    }
+    let mut late = world.client("late");
+    late.send(&subscribe(1, &[("t/#", 0)]));
+    let all: Vec<_> =
+        (10..30).flat_map(|n| publish(0x31, &format!("t/{n}"), 0, &payload)).collect();
+    late.expect(&[&suback(1, &[0]), &all]);
+    assert!(late.largest_write <= 1000, "{} bytes", late.largest_write);
+}

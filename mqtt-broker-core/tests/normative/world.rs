@@ -54,6 +54,7 @@ impl World {
             worker: Worker::new(),
             now: Rc::clone(&self.now),
             ended: None,
+            largest_write: 0,
         }
     }
 
@@ -91,6 +92,8 @@ pub(crate) struct Client {
     worker: Worker,
     now: Rc<Cell<Instant>>,
     ended: Option<Result<Closed, ConnectionError>>,
+    /// Bytes that the broker has handed over at once, at most.
+    pub(crate) largest_write: usize,
 }
 
 impl Client {
@@ -110,6 +113,7 @@ impl Client {
         loop {
             match self.connection.poll_transmit(&mut self.worker, &mut cx) {
                 Poll::Ready(Transmit::Write(mut out)) => {
+                    self.largest_write = self.largest_write.max(out.len());
                     while out.has_remaining() {
                         let len = out.chunk().len();
                         bytes.extend_from_slice(out.chunk());
