@@ -11,7 +11,7 @@ use bytes::Buf;
 use libfuzzer_sys::fuzz_target;
 use mqtt_broker_core::{
     Admission, Authentication, Broker, Closed, Config, Connection, ConnectionError, Event, Hooks,
-    LocalSubscription, Login, Message, PeerInfo, Transmit, Worker,
+    LocalSubscription, Login, Message, PeerInfo, Sharing, Transmit, Worker,
 };
 use mqtt_codec::{
     Ack, Connect, ConnectFields, ConnectReturnCode, Delivery, MAX_PACKET, Packet, PacketId,
@@ -139,7 +139,8 @@ struct World {
     clients: [Option<Client>; CLIENTS],
     witness: Client,
     witnessed: u32,
-    local: Vec<LocalSubscription>,
+    /// With how many subscriptions each is: none for a filter that is invalid.
+    local: Vec<(LocalSubscription, usize)>,
 }
 
 struct Client {
@@ -237,10 +238,11 @@ impl World {
             2 => drop(self.broker.sweep(self.now)),
             3 if self.local.len() < 3 => {
                 let filter = TopicFilter::new(input.one(&FILTERS)).unwrap();
-                self.local.push(self.broker.subscribe(filter, input.qos()));
+                let count = usize::from(Sharing::of(filter) != Sharing::Invalid);
+                self.local.push((self.broker.subscribe(filter, input.qos()), count));
             }
             4 => drop(self.local.pop()),
-            5 => self.local.iter_mut().for_each(|local| drop(local.try_recv())),
+            5 => self.local.iter_mut().for_each(|(local, _)| drop(local.try_recv())),
             6 => {
                 let topic = TopicName::new(input.one(&TOPICS)).unwrap();
                 let message = Message::new(topic, b"local", input.qos()).unwrap();
@@ -311,7 +313,7 @@ impl World {
         assert!(stats.retained_bytes <= config.max_retained_bytes as u64);
         assert!(stats.clients_connected <= CLIENTS as u64 + 1);
         let sessions = self.broker.sessions();
-        let mut subscriptions = self.local.len();
+        let mut subscriptions = self.local.iter().map(|(_, count)| count).sum::<usize>();
         assert_eq!(stats.sessions, sessions.len() as u64);
         for session in sessions {
             let window = usize::from(config.max_inflight.max(1));
