@@ -104,6 +104,17 @@ fn subscribing_again_sends_retained_messages_again() {
     }
 }
 
+// What is owed to a client is bounded by its subscriptions, however often it asks.
+#[test]
+fn a_filter_that_is_subscribed_to_again_before_anything_came_begins_again() {
+    let world = World::new();
+    publisher(&world).retain("t", "x");
+    let mut client = world.client("s");
+    client.send(&subscribe(1, &[("t", 0), ("t", 0)]));
+    client.send(&subscribe(2, &[("t", 0)]));
+    client.expect(&[&suback(1, &[0, 0]), &suback(2, &[0]), &publish(0x31, "t", 0, "x")]);
+}
+
 // MQTT-4.7.2-1
 #[test]
 fn wildcards_do_not_match_retained_messages_below_a_dollar_topic() {
