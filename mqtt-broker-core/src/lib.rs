@@ -73,6 +73,11 @@
 //! does not take stays in its outbox, what the window does not take in its queue, and what the queue
 //! does not take holds the publisher back.
 //!
+//! Messages with one topic that come at a time go the same way together, as a run
+//! (`connection/run.rs`, `broker/run.rs`): receivers are looked up once, each is locked and woken once,
+//! and the bytes are copied once. One by one they go when somebody wants to be told of each, or has no
+//! room for all.
+//!
 //! # What is durable before what
 //!
 //! With a [`Journal`], these leave when the [`Store`] has what stands beside them. Whatever waits at
