@@ -36,7 +36,8 @@ type Tick = u32;
 pub(crate) struct Alarms {
     origin: Arc<Origin>,
     book: Mutex<Book>,
-    /// Whether there is such a task. It changes under the lock only.
+    /// Whether there is such a task. It changes under the lock only. A connection that sees an old value
+    /// has left its waker before, under the session's lock, and is woken by the task that ends.
     is_kept: AtomicBool,
 }
 
