@@ -1,11 +1,11 @@
 //! Many filters, and messages for topics all over them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mqtt_codec::{Delivery, Packet, Publish, QoS, TopicName};
 
 use crate::ledger::{Ledger, Mark};
-use crate::swarm::{Swarm, bytes};
+use crate::swarm::{PATIENCE, Swarm, bytes};
 use crate::workload::{Effort, Metric};
 use crate::{Fault, Running};
 
@@ -88,14 +88,18 @@ struct Load {
 }
 
 impl Load {
-    /// Passes so many messages, to topics in no order, and waits for all of them.
+    /// Passes so many messages, or as many as there is time for, to topics in no order, and waits for
+    /// all of them.
     fn run(&mut self, messages: u64) -> Result<u64, Fault> {
-        let before = self.delivered;
+        let (before, start) = (self.delivered, Instant::now());
         let mut left = messages;
-        while self.delivered - before < messages {
+        while left > 0 || self.on_the_way > 0 {
             while self.on_the_way < WINDOW && left > 0 {
                 self.send();
                 left -= 1;
+            }
+            if start.elapsed() > PATIENCE {
+                left = 0;
             }
             let Self { swarm, clients, ledger, on_the_way, delivered, .. } = self;
             let mut came = false;
