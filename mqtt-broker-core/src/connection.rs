@@ -289,6 +289,12 @@ impl Connection {
         }
     }
 
+    /// Whether the client has done something that it waits for an answer to.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_answers(&self) -> bool {
+        !self.replies.is_empty()
+    }
+
     #[cfg(feature = "tokio")]
     pub(crate) fn broker(&self) -> &Broker {
         &self.broker

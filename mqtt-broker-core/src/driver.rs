@@ -165,11 +165,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             self.take_note(|connection| connection.admit(worker, admission, now.into_std()));
         }
         self.handle_timeout(worker, now);
+        let was_answering = self.connection.has_answers();
+        worker.has_woken = false;
         loop {
             let reading = match self.read(worker, cx, now) {
                 Ok(reading) => reading,
                 Err(error) => return Poll::Ready(self.fail(worker, now, error)),
             };
+            if worker.has_woken && !was_answering && self.connection.has_answers() {
+                // The receivers write before the publisher has its acknowledgements.
+                cx.waker().wake_by_ref();
+                break;
+            }
             match self.write(worker, cx) {
                 Ok(Poll::Ready(result)) => return Poll::Ready(result.map_err(Into::into)),
                 Ok(Poll::Pending) => {}

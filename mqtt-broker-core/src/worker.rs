@@ -25,6 +25,8 @@ pub struct Worker {
     pub(crate) kept: Vec<Message>,
     /// Woken at the end of the batch, when no lock is held.
     pub(crate) wakes: Vec<Waker>,
+    /// For the driver: somebody was woken since it looked.
+    pub(crate) has_woken: bool,
     pub(crate) tally: Tally,
     /// Written and empty buffers, to be used again.
     #[expect(clippy::vec_box, reason = "buffers pass from hand to hand: one word each time")]
@@ -73,6 +75,7 @@ impl Worker {
     /// Ends a batch: adds its counts and wakes who has something to take.
     pub(crate) fn finish(&mut self, counters: &Counters) {
         counters.add(&mut self.tally);
+        self.has_woken |= !self.wakes.is_empty();
         for waker in self.wakes.drain(..) {
             waker.wake();
         }

@@ -39,6 +39,29 @@ async fn a_client_connects_subscribes_and_gets_its_own_message() {
     assert_eq!(broker.stats().clients_connected, 0);
 }
 
+// The way through the broker is what a message waits for; its publisher can wait.
+#[tokio::test(start_paused = true)]
+async fn a_message_leaves_before_its_acknowledgement() {
+    let broker = Broker::new(Config::default(), ());
+    let [(mut subscriber, _), (mut publisher, _)] = [serve(&broker), serve(&broker)];
+    subscriber.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\x0a\0\x01b").await.unwrap();
+    expect(&mut subscriber, b"\x20\x02\0\0").await;
+    subscriber.write_all(b"\x82\x06\0\x07\0\x01t\x01").await.unwrap();
+    expect(&mut subscriber, b"\x90\x03\0\x07\x01").await;
+    publisher.write_all(CONNECT).await.unwrap();
+    expect(&mut publisher, b"\x20\x02\0\0").await;
+
+    let (came, mut order) = tokio::sync::mpsc::unbounded_channel();
+    let (mut publisher, mut to_broker) = tokio::io::split(publisher);
+    let told = came.clone();
+    // Tasks are woken in the order in which the broker writes, and run in the order in which they are
+    // woken.
+    tokio::spawn(async move { publisher.read_u8().await.map(|byte| told.send(byte)) });
+    tokio::spawn(async move { subscriber.read_u8().await.map(|byte| came.send(byte)) });
+    to_broker.write_all(b"\x32\x06\0\x01t\0\x09x").await.unwrap();
+    assert_eq!([order.recv().await, order.recv().await], [Some(0x32), Some(0x40)]);
+}
+
 // MQTT-3.1.2-24
 #[tokio::test(start_paused = true)]
 async fn a_silent_client_is_cut_off_after_one_and_a_half_keep_alives() {
