@@ -67,6 +67,10 @@ impl Flow {
         effort: &Effort,
     ) -> Result<Vec<(Metric, f64)>, Fault> {
         let mut run = Run::set_up(self, broker)?;
+        let _shared = match self.load {
+            Load::Rate(_) => Some(broker.meter().share_processor()?),
+            Load::Window(_) => None,
+        };
         run.for_time(effort.warm_up)?;
         run.times.clear();
         let before = Reading::take(broker, run.delivered)?;

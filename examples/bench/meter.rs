@@ -2,6 +2,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
@@ -46,6 +47,36 @@ impl Meter {
         rss.and_then(|rss| rss.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
             .map(|kib| kib * 1024)
             .ok_or_else(|| io::Error::other("no `Rss` in smaps_rollup"))
+    }
+}
+
+/// The processors on which the generator may run, to be given back when this is dropped.
+pub struct Shared(CpuSet);
+
+impl Meter {
+    /// Has the process and the generator run on one processor, of those that the generator has now.
+    ///
+    /// Whether the two are on one or on two is chosen by the system, stays so for a while, and changes
+    /// the cost of a message that comes alone by half: another processor has to be woken for it.
+    pub fn share_processor(&self) -> io::Result<Shared> {
+        let before = sched_getaffinity(Pid::from_raw(0))?;
+        let last = (0..CpuSet::count()).rev().find(|&n| before.is_set(n).unwrap_or(false));
+        let mut one = CpuSet::new();
+        one.set(last.unwrap_or(0))?;
+        sched_setaffinity(Pid::from_raw(0), &one)?;
+        let shared = Shared(before);
+        for thread in fs::read_dir(format!("/proc/{}/task", self.process))? {
+            let thread = thread?.file_name().into_string().ok().and_then(|id| id.parse().ok());
+            thread.map_or(Ok(()), |id| sched_setaffinity(Pid::from_raw(id), &one))?;
+        }
+        Ok(shared)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // At worst the rest is measured on one processor as well.
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
     }
 }
 
