@@ -232,11 +232,7 @@ fn subscribe(filter: &str, qos: QoS) -> Vec<u8> {
 
 fn publish(topic: &str, qos: QoS, id: usize, retain: bool) -> Vec<u8> {
     let id = PacketId::new(id as u16 + 1).expect("few messages");
-    let delivery = match qos {
-        QoS::AtMostOnce => Delivery::AtMostOnce,
-        QoS::AtLeastOnce => Delivery::AtLeastOnce { id, dup: false },
-        QoS::ExactlyOnce => Delivery::ExactlyOnce { id, dup: false },
-    };
+    let delivery = qos.delivery(id);
     let topic = TopicName::new(topic).expect("a topic");
     bytes(&Packet::Publish(Publish { topic, payload: b"twenty-one point", delivery, retain }))
 }

@@ -677,6 +677,16 @@ fn after(now: Instant, time: Duration) -> Instant {
     now + time.min(NEVER)
 }
 
+/// The first answer to a message.
+#[inline]
+fn acknowledgement(delivery: Delivery) -> Option<Ack> {
+    match delivery {
+        Delivery::AtMostOnce => None,
+        Delivery::AtLeastOnce { id, .. } => Some(Ack::PubAck(id)),
+        Delivery::ExactlyOnce { id, .. } => Some(Ack::PubRec(id)),
+    }
+}
+
 impl Replies {
     /// Appends a packet that leaves when batch `after` of the journal is durable.
     fn push(&mut self, packet: &Packet<'_>, after: u64, worker: &mut Worker) {
@@ -691,20 +701,14 @@ impl Replies {
 
     /// Answers a message that every receiver's session owns [MQTT-4.3.2-2], [MQTT-4.3.3-2].
     fn acknowledge(&mut self, delivery: Delivery, after: u64, worker: &mut Worker) {
-        match delivery {
-            Delivery::AtMostOnce => {}
-            Delivery::AtLeastOnce { id, .. } => self.push(&Packet::PubAck(id), after, worker),
-            Delivery::ExactlyOnce { id, .. } => self.push(&Packet::PubRec(id), after, worker),
+        if let Some(ack) = acknowledgement(delivery) {
+            self.push(&ack.into(), after, worker);
         }
     }
 
     /// The same for messages of a broker without a journal: there is nothing to wait for.
     fn acknowledge_run(&mut self, run: PublishRun<'_>, worker: &mut Worker) {
-        let acks = run.publishes().filter_map(|publish| match publish.delivery {
-            Delivery::AtMostOnce => None,
-            Delivery::AtLeastOnce { id, .. } => Some(Ack::PubAck(id)),
-            Delivery::ExactlyOnce { id, .. } => Some(Ack::PubRec(id)),
-        });
+        let acks = run.publishes().filter_map(|publish| acknowledgement(publish.delivery));
         if run.qos() > QoS::AtMostOnce {
             worker.tally.messages_sent += run.len() as u64;
             let buffer = self.buffer.get_or_insert_with(|| worker.buffer());

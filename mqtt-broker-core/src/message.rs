@@ -4,7 +4,6 @@ use bytes::Bytes;
 use mqtt_codec::{Delivery, EncodeError, PacketId, Publish, PublishBuf, QoS, TopicName};
 
 use crate::MountPoint;
-use crate::qos::AckedQoS;
 use crate::send_buffer::{SHARE_FROM, SendBuffer};
 
 /// An application message inside the broker: topic, payload, QoS and the RETAIN flag.
@@ -70,8 +69,7 @@ impl Message {
 
     /// The message as a PUBLISH from nobody: its packet id means nothing.
     pub(crate) fn publish(&self) -> Publish<'_> {
-        let delivery = AckedQoS::new(self.qos)
-            .map_or(Delivery::AtMostOnce, |qos| qos.delivery(PacketId::MIN, false));
+        let delivery = self.qos.delivery(PacketId::MIN);
         Publish { topic: self.topic(), payload: self.payload(), delivery, retain: self.retain }
     }
 

@@ -246,7 +246,7 @@ impl Session {
                 queued_bytes: state.deliveries.queue.bytes(),
                 in_flight: state.deliveries.sender.in_flight(),
                 unreleased: state.deliveries.receiver.open(),
-                unsent_bytes: state.outbox.as_ref().map_or(0, |outbox| outbox.len()),
+                unsent_bytes: state.unsent(),
             };
             (info, state.subscriptions.clone())
         };
@@ -310,10 +310,9 @@ impl State {
         if qos > QoS::AtMostOnce {
             return self.deliveries.queue.has_room(run.len(), size(run), config);
         }
-        let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
         self.is_connected()
             && !self.deliveries.queue.holds_qos0()
-            && waiting + run.bytes().len() <= config.max_outbox_bytes
+            && self.unsent() + run.bytes().len() <= config.max_outbox_bytes
     }
 
     /// Delivers a run that there is room for. `kept` are its messages, if the QoS is 1 or 2.
@@ -354,13 +353,12 @@ impl State {
     /// Whether the client is there, nothing waits, and the window and the outbox have room for all
     /// messages of a run.
     fn may_send_run(&self, run: PublishRun<'_>, config: &Config) -> bool {
-        let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
         self.is_connected()
             && self.deliveries.queue.is_empty()
             && self.deliveries.room() >= run.len()
             && self.deliveries.in_flight_bytes.saturating_add(size(run))
                 <= config.max_inflight_bytes
-            && waiting + run.bytes().len() <= config.max_outbox_bytes
+            && self.unsent() + run.bytes().len() <= config.max_outbox_bytes
     }
 
     /// Takes a message that is to be kept until it is delivered: sends it when nothing waits before
@@ -725,11 +723,16 @@ impl State {
     /// Whether retained messages may be added now: they wait for the client before anything is
     /// queued for them.
     pub(crate) fn has_room_for_replay(&self, config: &Config) -> bool {
-        let outbox = self.outbox.as_ref().map_or(0, |outbox| outbox.len());
-        outbox < config.max_outbox_bytes / 2 && self.deliveries.queue.is_empty()
+        self.unsent() < config.max_outbox_bytes / 2 && self.deliveries.queue.is_empty()
     }
 
-    /// Whether the outbox has room for a message of `size` bytes of topic and payload. An empty one takes a message of any size.
+    /// Bytes that the transport has not taken.
+    fn unsent(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+    }
+
+    /// Whether the outbox has room for a message of `size` bytes of topic and payload. An empty one
+    /// takes a message of any size.
     fn outbox_takes(&self, size: usize, config: &Config) -> bool {
         /// Fixed header, length of the topic and packet id, at most.
         const OVERHEAD: usize = 9;

@@ -128,21 +128,32 @@ impl Shared {
             publication.set_for_one();
         }
         for route in routes.iter() {
-            match route {
-                Route::One { session, qos } => {
-                    self.deliver(publication, session, *qos, worker, tx, &mut published);
-                    if overlaps {
-                        // The next one may be the same session's, and a message of its own.
-                        tx.end_message(publication);
-                    }
-                }
-                Route::Group(group) => {
-                    self.deliver_to_one(publication, group, worker, tx, &mut published);
-                }
+            self.deliver_along(route, publication, worker, tx, &mut published);
+            if overlaps && matches!(route, Route::One { .. }) {
+                // The next one may be the same session's, and a message of its own.
+                tx.end_message(publication);
             }
         }
         tx.end_message(publication);
         published
+    }
+
+    /// Hands a message to the receiver at the end of a route.
+    #[inline]
+    pub(super) fn deliver_along(
+        &self,
+        route: &Route,
+        publication: &Publication<'_>,
+        worker: &mut Worker,
+        tx: &mut impl Recorder,
+        published: &mut Published,
+    ) {
+        match route {
+            Route::One { session, qos } => {
+                self.deliver(publication, session, *qos, worker, tx, published);
+            }
+            Route::Group(group) => self.deliver_to_one(publication, group, worker, tx, published),
+        }
     }
 
     /// Tells the hooks what became of a routed message. No lock is held.
@@ -167,7 +178,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn deliver(
+    fn deliver(
         &self,
         publication: &Publication<'_>,
         session: &Arc<Session>,

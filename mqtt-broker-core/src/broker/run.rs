@@ -58,23 +58,13 @@ impl Shared {
             }
             // Another thread was faster.
             for publish in run.publishes() {
-                self.deliver_late(&Publication::new(publish), route, worker);
+                let publication = Publication::new(publish);
+                let published = &mut Published::default();
+                self.deliver_along(route, &publication, worker, &mut Unrecorded, published);
+                self.report(&publication, worker);
             }
         }
         kept.clear();
         worker.kept = kept;
-    }
-
-    fn deliver_late(&self, publication: &Publication<'_>, route: &Route, worker: &mut Worker) {
-        let (mut published, tx) = (Published::default(), &mut Unrecorded);
-        match route {
-            Route::One { session, qos } => {
-                self.deliver(publication, session, *qos, worker, tx, &mut published);
-            }
-            Route::Group(group) => {
-                self.deliver_to_one(publication, group, worker, tx, &mut published);
-            }
-        }
-        self.report(publication, worker);
     }
 }

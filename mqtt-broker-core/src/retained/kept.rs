@@ -1,11 +1,10 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 
-use mqtt_codec::{Delivery, PacketId, Publish, QoS, TopicName};
+use mqtt_codec::{PacketId, Publish, QoS, TopicName};
 
 use crate::Message;
 use crate::publication::Publication;
-use crate::qos::AckedQoS;
 use crate::send_buffer::SHARE_FROM;
 use crate::sync::Arc;
 
@@ -66,9 +65,7 @@ impl Kept {
             Self::Small(block) => {
                 let (qos, topic, payload) = parts(block);
                 let topic = TopicName::try_from(topic).expect("a topic");
-                let acked = QoS::try_from(qos).ok().and_then(AckedQoS::new);
-                let delivery =
-                    acked.map_or(Delivery::AtMostOnce, |qos| qos.delivery(PacketId::MIN, false));
+                let delivery = QoS::try_from(qos).unwrap_or_default().delivery(PacketId::MIN);
                 Publication::new(Publish { topic, payload, delivery, retain: true })
             }
             Self::Large(message) => Publication::from(&**message),

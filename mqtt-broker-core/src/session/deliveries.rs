@@ -41,15 +41,7 @@ pub(crate) struct Underway {
 }
 
 /// What can be read when there is nothing.
-static NOTHING: Underway = Underway {
-    sender: Sender::new(1),
-    in_flight_bytes: 0,
-    receiver: Receiver::new(0),
-    queue: Queue::EMPTY,
-    replays: VecDeque::new(),
-    held_back: Vec::new(),
-    may_be_sent: None,
-};
+static NOTHING: Underway = Underway::new(1, 0);
 
 impl Deliveries {
     pub(super) fn new(config: &Config) -> Self {
@@ -125,6 +117,18 @@ impl Deliveries {
 }
 
 impl Underway {
+    const fn new(window: u16, max_unreleased: u16) -> Self {
+        Self {
+            sender: Sender::new(window),
+            in_flight_bytes: 0,
+            receiver: Receiver::new(max_unreleased as usize),
+            queue: Queue::EMPTY,
+            replays: VecDeque::new(),
+            held_back: Vec::new(),
+            may_be_sent: None,
+        }
+    }
+
     fn is_nothing(&self) -> bool {
         self.sender.is_empty()
             && self.receiver.open() == 0
@@ -155,15 +159,7 @@ impl DerefMut for Deliveries {
 #[cold]
 #[inline(never)]
 fn make_room(window: u16, max_unreleased: u16, next_id: PacketId) -> Box<Underway> {
-    let mut sender = Sender::new(window);
-    sender.restore_next(next_id);
-    Box::new(Underway {
-        sender,
-        in_flight_bytes: 0,
-        receiver: Receiver::new(max_unreleased.into()),
-        queue: Queue::EMPTY,
-        replays: VecDeque::new(),
-        held_back: Vec::new(),
-        may_be_sent: None,
-    })
+    let mut underway = Box::new(Underway::new(window, max_unreleased));
+    underway.sender.restore_next(next_id);
+    underway
 }
