@@ -93,6 +93,13 @@ counters! {
 }
 
 impl Tally {
+    /// Counts several PUBLISH packets of a client.
+    pub(crate) fn count_run_received(&mut self, run: PublishRun<'_>) {
+        self.messages_received += run.len() as u64;
+        self.publish_received += run.len() as u64;
+        self.publish_bytes_received += run.payload_bytes() as u64;
+    }
+
     /// Counts several PUBLISH packets on their way to a client.
     pub(crate) fn count_run_sent(&mut self, run: PublishRun<'_>) {
         self.messages_sent += run.len() as u64;

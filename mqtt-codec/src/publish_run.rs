@@ -101,28 +101,22 @@ impl<'a> PublishRun<'a> {
     /// Each of them.
     #[inline]
     pub fn publishes(&self) -> impl Iterator<Item = Publish<'a>> + use<'a> {
-        Packets { first: self.first, rest: self.bytes }.map(|(publish, _)| publish)
+        self.packets().map(|(publish, _)| publish)
     }
 
-    /// The part from the `start`th packet on, up to the one before the `end`th.
-    pub fn part(&self, start: usize, end: usize) -> Self {
-        if start == 0 && end >= self.len {
-            return *self;
+    /// The first `count` packets, and the others.
+    pub fn split_at(&self, count: usize) -> (Self, Self) {
+        let (mut front, mut back) = (Self { len: 0, payload_bytes: 0, ..*self }, *self);
+        let mut end = 0_usize;
+        for (publish, len) in self.packets().take(count) {
+            end = end.saturating_add(len);
+            front.len = front.len.saturating_add(1);
+            front.payload_bytes = front.payload_bytes.saturating_add(publish.payload.len());
         }
-        let mut part = Self { len: 0, payload_bytes: 0, ..*self };
-        let mut packets = Packets { first: self.first, rest: self.bytes };
-        let (mut from, mut to) = (0_usize, 0_usize);
-        for (n, (publish, len)) in packets.by_ref().take(end).enumerate() {
-            to = to.saturating_add(len);
-            if n < start {
-                from = to;
-            } else {
-                part.len = part.len.saturating_add(1);
-                part.payload_bytes = part.payload_bytes.saturating_add(publish.payload.len());
-            }
-        }
-        part.bytes = self.bytes.get(from..to).unwrap_or_default();
-        part
+        (front.bytes, back.bytes) = self.bytes.split_at_checked(end).unwrap_or_default();
+        back.len = self.len.saturating_sub(front.len);
+        back.payload_bytes = self.payload_bytes.saturating_sub(front.payload_bytes);
+        (front, back)
     }
 
     /// Appends the packets to `dst` at another QoS, with packet ids from `first_id` on (1 comes after
@@ -173,8 +167,13 @@ impl<'a> PublishRun<'a> {
     #[inline]
     pub fn to_bufs(&self) -> impl Iterator<Item = PublishBuf> + use<'a> {
         let mut block = bytes::Bytes::copy_from_slice(self.bytes);
-        Packets { first: self.first, rest: self.bytes }
+        self.packets()
             .map(move |(publish, len)| PublishBuf::from_checked(block.split_to(len), &publish))
+    }
+
+    #[inline]
+    fn packets(&self) -> Packets<'a> {
+        Packets { first: self.first, rest: self.bytes }
     }
 }
 
@@ -276,7 +275,7 @@ mod tests {
             packets in prop::collection::vec(packet(), 1..8),
             max_packet in 50usize..300,
             max_bytes in 0usize..900,
-            (start, end) in (0usize..5, 0usize..9),
+            count in 0usize..9,
             first_id in select(&[PacketId::MIN, PacketId::MAX][..]),
         ) {
             let buf = packets.concat();
@@ -317,12 +316,14 @@ mod tests {
                 run.encode_to_vec(qos, first_id, &mut out);
                 prop_assert_eq!(out, each);
             }
-            let part = run.part(start, end);
-            let expected = expected.get(start..end.min(expected.len())).unwrap_or_default();
-            prop_assert!(part.publishes().eq(expected.iter().copied()));
-            prop_assert_eq!(part.len(), expected.len());
-            let payload_bytes: usize = expected.iter().map(|publish| publish.payload.len()).sum();
-            prop_assert_eq!(part.payload_bytes(), payload_bytes);
+            let (front, back) = run.split_at(count);
+            let parts = expected.split_at(count.min(expected.len()));
+            for (part, expected) in [(front, parts.0), (back, parts.1)] {
+                prop_assert!(part.publishes().eq(expected.iter().copied()));
+                prop_assert_eq!(part.len(), expected.len());
+                let payload_bytes: usize = expected.iter().map(|one| one.payload.len()).sum();
+                prop_assert_eq!(part.payload_bytes(), payload_bytes);
+            }
         }
     }
 }

@@ -37,9 +37,6 @@ impl Shared {
     /// Looking up, locking and waking once a run, and one block for what receivers keep of it, is two
     /// thirds of what a message costs the broker itself.
     pub(crate) fn route_run(&self, run: PublishRun<'_>, worker: &mut Worker) {
-        if run.bytes().is_empty() {
-            return;
-        }
         let routes = self.router.routes(run.topic(), false, &mut worker.routes);
         let mut kept = std::mem::take(&mut worker.kept);
         let keeps = |route: &Route| run.qos().min(route.qos()) > QoS::AtMostOnce;

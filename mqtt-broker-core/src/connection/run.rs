@@ -45,29 +45,38 @@ impl Open {
             }
             return Ok(handled);
         }
-        worker.tally.messages_received += run.len() as u64;
-        worker.tally.publish_received += run.len() as u64;
-        worker.tally.publish_bytes_received += run.payload_bytes() as u64;
-        let mut passed = 0;
-        for (n, publish) in run.publishes().enumerate() {
+        let mut rest = run;
+        let mut permitted = 0;
+        for publish in run.publishes() {
             let permission = shared.permission(&self.client, &publish);
-            if permission != Permission::Allow {
-                self.pass(shared, worker, run.part(passed, n), replies);
-                let publication = Publication::new(publish);
-                let received = self.received(publish.delivery);
-                shared.publish_permitted(
-                    &self.client,
-                    &publication,
-                    &permission,
-                    received,
-                    worker,
-                    Unrecorded,
-                )?;
-                replies.acknowledge(publish.delivery, 0, worker);
-                passed = n + 1;
+            if permission == Permission::Allow {
+                permitted += 1;
+                continue;
+            }
+            let (before, others) = rest.split_at(std::mem::take(&mut permitted));
+            self.pass(shared, worker, before, replies);
+            let (this, others) = others.split_at(1);
+            rest = others;
+            worker.tally.count_run_received(this);
+            let publication = Publication::new(publish);
+            let received = self.received(publish.delivery);
+            let result = shared.publish_permitted(
+                &self.client,
+                &publication,
+                &permission,
+                received,
+                worker,
+                Unrecorded,
+            );
+            // Another message in its place may be for receivers that have no room.
+            self.hold(shared, worker, now);
+            result?;
+            replies.acknowledge(publish.delivery, 0, worker);
+            if self.held.is_some() {
+                return Ok(run.bytes().len() - rest.bytes().len());
             }
         }
-        self.pass(shared, worker, run.part(passed, run.len()), replies);
+        self.pass(shared, worker, rest, replies);
         self.hold(shared, worker, now);
         Ok(run.bytes().len())
     }
@@ -91,6 +100,10 @@ impl Open {
         run: PublishRun<'_>,
         replies: &mut Replies,
     ) {
+        if run.len() == 0 {
+            return;
+        }
+        worker.tally.count_run_received(run);
         shared.route_run(run, worker);
         if run.qos() == QoS::ExactlyOnce
             && let Some(mut state) = self.lock()

@@ -11,6 +11,7 @@ mod publish;
 mod qos;
 mod restarts;
 mod retained;
+mod runs;
 mod sessions;
 mod shared;
 mod subscribe;
