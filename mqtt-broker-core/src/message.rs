@@ -8,7 +8,9 @@ use crate::send_buffer::{SHARE_FROM, SendBuffer};
 
 /// An application message inside the broker: topic, payload, QoS and the RETAIN flag.
 ///
-/// Topic and payload share one allocation, and a clone shares it too.
+/// Topic and payload share one allocation, and a clone shares it too. Messages of one topic that a client
+/// has sent together may share one as well, of up to 16 KiB, which is there as long as one of them is: to
+/// keep a few of many for long, copy them.
 #[derive(Clone)]
 pub struct Message {
     frame: PublishBuf,

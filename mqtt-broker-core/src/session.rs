@@ -315,7 +315,13 @@ impl State {
             && self.unsent() + run.bytes().len() <= config.max_outbox_bytes
     }
 
-    /// Delivers a run that there is room for. `kept` are its messages, if the QoS is 1 or 2.
+    /// Whether a run of QoS 1 or 2, for which there was room a moment ago, is taken without: other
+    /// threads have brought theirs since, one each at most, and a client that is there loses nothing.
+    pub(crate) fn bears_run(&self, qos: QoS) -> bool {
+        qos > QoS::AtMostOnce && self.has_taker() && mount_point(&self.owner).is_none()
+    }
+
+    /// Delivers a run that can be taken. `kept` are its messages, if the QoS is 1 or 2.
     pub(crate) fn deliver_run(
         &mut self,
         run: PublishRun<'_>,

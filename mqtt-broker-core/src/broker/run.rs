@@ -7,6 +7,7 @@ use crate::hooks::Interests;
 use crate::journal::Unrecorded;
 use crate::publication::Publication;
 use crate::router::Route;
+use crate::sync::Arc;
 use crate::{Message, Worker};
 
 impl Shared {
@@ -47,9 +48,13 @@ impl Shared {
             if let Route::One { session, qos } = route {
                 let qos = run.qos().min(*qos);
                 let mut state = session.lock();
-                if state.takes_run(run, qos, &self.config) {
+                let has_room = state.takes_run(run, qos, &self.config);
+                if has_room || state.bears_run(qos) {
                     state.deliver_run(run, qos, &kept, &self.config, worker);
                     state.wake(&self.config, &mut worker.wakes);
+                    if !has_room && !state.is_held {
+                        worker.congested.push(Arc::clone(session));
+                    }
                     continue;
                 }
             }

@@ -1,10 +1,11 @@
 //! Messages with one topic that come at a time are handled together. Nobody can tell.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use mqtt_broker_core::{
-    DropReason, Hooks, LocalSubscription, Message, MountPoint, PeerInfo, Permission,
+    Broker, Config, DropReason, Hooks, LocalSubscription, Message, MountPoint, PeerInfo, Permission,
 };
 use mqtt_codec::{Packet, Publish, QoS, TopicFilter, TopicName, decode};
 use proptest::prelude::*;
@@ -289,4 +290,48 @@ proptest! {
             prop_assert_eq!(together.take(at, false), alone.take(at, false));
         }
     }
+}
+
+/// While the first message of a run is decided on, as many come from elsewhere.
+#[derive(Clone, Default)]
+struct Rush(Arc<OnceLock<Broker>>, Arc<AtomicUsize>);
+
+impl Hooks for Rush {
+    fn authorize_publish(&self, _: &mqtt_broker_core::Client, _: &Publish<'_>) -> Permission {
+        let message = Message::new(TopicName::new("t").unwrap(), b"rush", QoS::AtLeastOnce);
+        for _ in 0..self.1.swap(0, Ordering::Relaxed) {
+            self.0.get().unwrap().publish(message.as_ref().unwrap());
+        }
+        Permission::Allow
+    }
+}
+
+// Several threads may find room for a run each at a time. Nothing is lost for that: the clients are held
+// back, as those whose messages come alone.
+#[test]
+fn a_run_whose_room_was_taken_meanwhile_is_not_lost() {
+    let rush = Rush::default();
+    let change = |config: &mut Config| {
+        config.max_inflight = 1;
+        config.max_queued_messages = 20;
+    };
+    let world = World::with_hooks(change, rush.clone());
+    assert!(rush.0.set(world.broker.clone()).is_ok());
+    let mut slow = world.subscriber("slow", "t", 1);
+    let mut publisher = world.client("p");
+    publisher.publish1("t", "0");
+    rush.1.store(30, Ordering::Relaxed);
+    let run: Vec<_> = (1..=15).flat_map(|n| publish(0x32, "t", n, "run")).collect();
+    publisher.send(&run);
+    assert_eq!(world.broker.stats().publish_dropped, 0);
+    assert!(!publisher.wants_input());
+    let acks: Vec<_> = (1..=15).flat_map(puback).collect();
+    publisher.expect(&[&acks]);
+    let mut got = 0;
+    while let Ok(Some((Packet::Publish(publish), _))) = decode(&slow.received().0, usize::MAX) {
+        got += 1;
+        slow.send(&puback(publish.packet_id().unwrap().get()));
+    }
+    assert_eq!(got, 1 + 30 + 15);
+    assert!(publisher.wants_input() || publisher.timeout() <= Some(world.now()));
 }
