@@ -17,6 +17,10 @@ use crate::stats::Stats;
 use crate::status::{Leftover, Status};
 use crate::subscription::{AckMode, Subscription};
 
+/// What longer limits are cut to, such as [`Duration::MAX`] for none: an [`Instant`] does not go as far
+/// as they do. A century is longer than any machine is up.
+pub(crate) const AGES: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// A handle to a client. Clones share it, and every method takes `&self`.
 ///
 /// The work is done by one task, which owns the connection and never waits for the application.
@@ -150,8 +154,8 @@ impl Client {
         }
         let slot = state.receipts.insert(Slot::Open);
         let token = Token { slot, stored: 0 };
-        let expires =
-            message.expires_after.map_or(0, |limit| unix_millis(SystemTime::now() + limit));
+        let limit = message.expires_after.map(|limit| limit.min(AGES));
+        let expires = limit.map_or(0, |limit| unix_millis(SystemTime::now() + limit));
         let queued = Queued {
             message: Outgoing {
                 topic,
@@ -161,7 +165,7 @@ impl Client {
                 order: 0,
             },
             qos: message.qos,
-            expires: message.expires_after.map(|limit| Instant::now().into_std() + limit),
+            expires: limit.map(|limit| Instant::now().into_std() + limit),
             replaceable,
             fails_offline: policy == Offline::Fail,
         };
@@ -310,7 +314,7 @@ impl Client {
     ///
     /// Cancel safe: it goes on when the future is dropped. A second call may shorten the time.
     pub async fn shutdown(&self, limit: Duration) -> Leftover {
-        let by = Instant::now().into_std() + limit;
+        let by = Instant::now().into_std() + limit.min(AGES);
         self.stop(|stop| match stop {
             Stop::No => Stop::By(by),
             Stop::By(earlier) => Stop::By(earlier.min(by)),

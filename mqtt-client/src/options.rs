@@ -9,7 +9,7 @@ use mqtt_codec::{MAX_PACKET, Packet, PublishBuf, QoS, TopicFilterBuf};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::client::{Client, unix_millis};
+use crate::client::{AGES, Client, unix_millis};
 use crate::connection::Driver;
 use crate::endpoint::Endpoint;
 use crate::error::{ConfigError, ConnectionError};
@@ -399,8 +399,9 @@ impl Builder {
                 keep_alive => (keep_alive / 2).min(ten),
             };
         }
-        machine.reply_within = options.timeouts.reply;
-        machine.ack_within = options.timeouts.ack;
+        machine.answer_within = machine.answer_within.min(AGES);
+        machine.reply_within = options.timeouts.reply.min(AGES);
+        machine.ack_within = options.timeouts.ack.map(|limit| limit.min(AGES));
         machine.will = will.take().map(checked_will).transpose()?;
         for endpoint in &options.endpoints {
             options.transports.prepare(endpoint)?;

@@ -478,6 +478,31 @@ async fn a_shutdown_connects_for_what_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn limits_that_no_clock_goes_as_far_as_are_none() {
+    let max = Duration::MAX;
+    let mut timeouts = Timeouts::default();
+    (timeouts.resolve, timeouts.connect, timeouts.credentials) = (max, max, max);
+    (timeouts.reply, timeouts.ack) = (max, Some(max));
+    let (builder, mut listener) = scripted();
+    let builder = builder.keep_alive(Duration::from_secs(60), max).timeouts(timeouts);
+    let (builder, _all) = builder.subscription("#", QoS::AtMostOnce);
+    let client = builder.start().unwrap();
+    let message = Publish::new("t", "1").qos(QoS::AtLeastOnce).expires_after(max);
+    let receipt = client.publish(message).await.unwrap();
+    let mut peer = listener.welcome(false).await;
+    peer.grant("#", 1, QoS::AtMostOnce).await;
+    peer.expect(b"\x32\x06\0\x01t\0\x021").await;
+    // A PINGREQ, whose answer is waited for as well.
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    peer.expect(b"\xc0\0").await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let ending = tokio::spawn(async move { client.shutdown(max).await });
+    peer.send(b"\x40\x02\0\x02").await;
+    assert!(ending.await.unwrap().is_empty());
+    assert_eq!(receipt.await, Ok(Delivered::Acknowledged));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_abort_sends_no_disconnect() {
     let (builder, mut listener) = scripted();
     let (builder, mut all) = builder.subscription("#", QoS::AtMostOnce);
