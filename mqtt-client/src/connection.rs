@@ -59,6 +59,8 @@ pub(crate) struct Driver {
     gate: u64,
     /// Nothing is read until then, unless messages are taken.
     paused_until: Option<Instant>,
+    /// A shutdown has ended a wait between attempts.
+    has_hurried: bool,
 }
 
 /// The client is to end.
@@ -74,6 +76,7 @@ impl Driver {
             timer: None,
             gate: 0,
             paused_until: None,
+            has_hurried: false,
         }
     }
 
@@ -155,7 +158,7 @@ impl Driver {
                 _ => Reconnect::jitter(reconnect.bound(failures)),
             };
             self.shared.tell(Status::Waiting { retry_in, cause });
-            if let Err(Stopped) = self.tend(sleep(retry_in)).await {
+            if let Err(Stopped) = self.pause(retry_in).await {
                 return self.stopped();
             }
         }
@@ -166,6 +169,24 @@ impl Driver {
         let state = self.shared.lock();
         let failed = state.store.as_ref().and_then(|store| store.failed.clone());
         failed.map_or(Ok(()), |error| Err(ConnectionError::Store(error)))
+    }
+
+    /// Waits before the next attempt. A shutdown ends the first such wait: what was accepted is to be
+    /// delivered in its time, and the broker may be there again.
+    async fn pause(&mut self, delay: Duration) -> Result<(), Stopped> {
+        let (shared, may_end) = (self.shared.clone(), !self.has_hurried);
+        let mut sleep = pin!(sleep(delay));
+        let pause = std::future::poll_fn(|cx| {
+            let state = shared.lock();
+            let is_last_chance = matches!(state.stop, Stop::By(_)) && !state.machine.is_drained();
+            drop(state);
+            match may_end && is_last_chance {
+                true => Poll::Ready(true),
+                false => sleep.as_mut().poll(cx).map(|()| false),
+            }
+        });
+        self.has_hurried |= self.tend(pause).await?;
+        Ok(())
     }
 
     /// Waits for `work` while there is no connection: messages expire, and the client may be ended.

@@ -11,7 +11,7 @@ use mqtt_client::{
 };
 use tokio::time::Instant;
 
-use crate::support::{QUICK, SOON, scripted};
+use crate::support::{Listener, QUICK, SOON, scripted};
 
 fn limit(messages: usize, when_full: WhenFull) -> Limit {
     Limit { messages, bytes: 1 << 20, when_full }
@@ -349,7 +349,7 @@ async fn credentials_are_asked_for_at_each_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn refusals_wait_for_the_longest_delay_or_end_the_client() {
-    let refuse = |mut listener: crate::support::Listener| {
+    let refuse = |mut listener: Listener| {
         tokio::spawn(async move {
             loop {
                 let mut peer = listener.accept().await;
@@ -475,6 +475,39 @@ async fn a_shutdown_connects_for_what_is_left() {
     peer.send(b"\x40\x02\0\x01").await;
     assert!(ending.await.unwrap().is_empty());
     assert_eq!(receipt.await, Ok(Delivered::Acknowledged));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_tries_once_more_before_the_next_attempt_is_due() {
+    let (builder, mut listener) = scripted();
+    let hour = Duration::from_secs(3600);
+    let client = builder.reconnect(Reconnect { max: hour, ..QUICK }).start().unwrap();
+    // After a refusal the longest delay is waited for.
+    let refuse = async |listener: &mut Listener| {
+        let mut peer = listener.accept().await;
+        peer.read_connect().await;
+        peer.send(&[0x20, 2, 0, 5]).await;
+        peer.expect_end().await;
+    };
+    refuse(&mut listener).await;
+    let receipt = client.publish(Publish::new("t", "1").qos(QoS::AtLeastOnce)).await.unwrap();
+    let ending = client.clone();
+    let ending = tokio::spawn(async move { ending.shutdown(SOON).await });
+    let mut peer = listener.welcome(false).await;
+    peer.expect(b"\x32\x06\0\x01t\0\x011").await;
+    peer.send(b"\x40\x02\0\x01").await;
+    assert!(ending.await.unwrap().is_empty());
+    assert_eq!(receipt.await, Ok(Delivered::Acknowledged));
+
+    let (builder, mut listener) = scripted();
+    let client = builder.reconnect(Reconnect { max: hour, ..QUICK }).start().unwrap();
+    refuse(&mut listener).await;
+    let _left = client.publish(("t", "1")).await.unwrap();
+    let begin = Instant::now();
+    let ending = tokio::spawn(async move { client.shutdown(SOON).await });
+    refuse(&mut listener).await;
+    assert_eq!(ending.await.unwrap(), Leftover { queued: 1, unacknowledged: 0 });
+    assert_eq!(begin.elapsed().as_secs(), SOON.as_secs(), "and not again and again");
 }
 
 #[tokio::test(start_paused = true)]
