@@ -48,6 +48,12 @@ impl Scheme {
 }
 
 impl Endpoint {
+    /// User name and password, as far as the URL has them.
+    pub fn user(&self) -> Option<(&str, Option<&[u8]>)> {
+        let (name, password) = self.user.as_ref()?;
+        Some((name, password.as_deref()))
+    }
+
     /// Reads a URL. User name and password may be percent-encoded.
     ///
     /// # Errors
@@ -187,8 +193,9 @@ mod tests {
         ] {
             assert_eq!(Endpoint::parse(url).unwrap().to_string(), shown, "{url}");
         }
-        let user = Endpoint::parse("mqtt://m%40e:p%3a:q@h").unwrap().user.unwrap();
-        assert_eq!(user, ("m@e".to_owned(), Some(Bytes::from_static(b"p::q"))));
+        let user = |url| Endpoint::parse(url).unwrap();
+        assert_eq!(user("mqtt://m%40e:p%3a:q@h").user(), Some(("m@e", Some(&b"p::q"[..]))));
+        assert_eq!((user("mqtt://me@h").user(), user("h").user()), (Some(("me", None)), None));
     }
 
     #[test]
