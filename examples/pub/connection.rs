@@ -12,7 +12,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser};
-use mqtt_client::{Builder, Client, ConnectionError, Publish, QoS, Step, Tls};
+use mqtt_client::{
+    Builder, Bytes, Client, ConnectionError, Endpoint, Publish, QoS, Status, Step, Tls,
+};
 
 use dialer::{Dialer, Proxy};
 
@@ -136,6 +138,7 @@ impl Connection {
             Some(other) => return Err(format!("Invalid protocol version {other:?}")),
         }
         let (url, topic) = self.url();
+        let endpoint = Endpoint::parse(&url).map_err(|error| error.to_string())?;
         let mut builder = Client::builder(&url);
         builder = builder.keep_alive(Duration::from_secs(self.keepalive.into()), Duration::ZERO);
         if let Some(id) = &self.id {
@@ -150,8 +153,16 @@ impl Connection {
             }
             builder = builder.persistent_session();
         }
-        if let Some(user) = &self.username {
-            builder = builder.credentials(user, self.password()?.unwrap_or_default());
+        let of_url = endpoint.user().filter(|_| self.username.is_none());
+        let (given, name) = (self.given_password()?, of_url.map(|(name, _)| name));
+        if let Some(name) = self.username.as_deref().or(name).map(str::to_owned) {
+            let of_url = of_url.and_then(|(_, password)| password).map(Bytes::copy_from_slice);
+            let of_environment = || std::env::var("MQTT_PASSWORD").ok().map(Bytes::from);
+            let password = given.map(Bytes::from).or(of_url).or_else(of_environment);
+            let user = move || std::future::ready(Ok((name.clone(), password.clone())));
+            builder = builder.credentials_from(user);
+        } else if given.is_some() {
+            return Err("a password needs a user name".to_owned());
         }
         if let Some(window) = self.max_inflight {
             builder = builder.inflight(window);
@@ -175,16 +186,21 @@ impl Connection {
         if let Some(path) = &self.unix {
             return (format!("unix:{}", path.display()), None);
         }
+        let tls = self.cafile.is_some() || self.capath.is_some() || self.tls_use_os_certs;
         if let Some(url) = &self.url {
             // Of a WebSocket the path is a path; else it is a topic.
             let rest = url.strip_prefix("mqtt://").or_else(|| url.strip_prefix("mqtts://"));
             let topic = rest.and_then(|rest| rest.split_once('/')).map(|(_, topic)| topic);
-            return (url.clone(), topic.filter(|topic| !topic.is_empty()).map(str::to_owned));
+            let topic = topic.filter(|topic| !topic.is_empty()).map(str::to_owned);
+            // Who names an authority to trust means TLS.
+            let url = match url.split_once("://") {
+                Some(("mqtt", rest)) if tls => format!("mqtts://{rest}"),
+                Some(("ws", rest)) if tls => format!("wss://{rest}"),
+                _ => url.clone(),
+            };
+            return (url, topic);
         }
-        let tls = self.cafile.is_some()
-            || self.capath.is_some()
-            || self.tls_use_os_certs
-            || self.port == Some(8883);
+        let tls = tls || self.port == Some(8883);
         let scheme = match (self.ws, tls) {
             (false, false) => "mqtt",
             (false, true) => "mqtts",
@@ -221,13 +237,14 @@ impl Connection {
         Ok(tls)
     }
 
-    fn password(&self) -> Result<Option<String>, String> {
+    /// The password of the command line.
+    fn given_password(&self) -> Result<Option<String>, String> {
         if let Some(path) = &self.pw_file {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| format!("{}: {error}", path.display()))?;
             return Ok(text.lines().next().map(str::to_owned));
         }
-        Ok(self.pw.clone().or_else(|| std::env::var("MQTT_PASSWORD").ok()))
+        Ok(self.pw.clone())
     }
 
     /// Prints an error, unless that is not wanted.
@@ -235,6 +252,25 @@ impl Connection {
         if !self.quiet {
             eprintln!("Error: {error}");
         }
+    }
+
+    /// Prints from now on why a connection was lost or cannot be had again, each reason once until
+    /// there is one.
+    pub(crate) fn tell_losses(&self, client: &Client) {
+        let (mut status, is_quiet) = (client.status(), self.quiet);
+        tokio::spawn(async move {
+            let mut told = String::new();
+            while status.changed().await.is_ok() {
+                match &*status.borrow_and_update() {
+                    Status::Waiting { cause, .. } if !is_quiet && cause.to_string() != told => {
+                        told = cause.to_string();
+                        eprintln!("Error: {told}; trying again");
+                    }
+                    Status::Connected { .. } => told.clear(),
+                    _ => {}
+                }
+            }
+        });
     }
 
     /// Prints why there is no connection. The status is the code of the CONNACK, if there was one,

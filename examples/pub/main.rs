@@ -5,12 +5,15 @@
 
 mod connection;
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use mqtt_client::{Bytes, Client, Publish, QoS, Receipt, TopicNameBuf};
+use mqtt_codec::MAX_PACKET;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use connection::{Connection, FAILED};
@@ -34,14 +37,14 @@ struct Options {
     #[command(flatten)]
     source: Source,
     /// Publish the message so many times
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     repeat: u64,
     /// Seconds between them
-    #[arg(long, default_value_t = 0.0)]
-    repeat_delay: f64,
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    repeat_delay: Duration,
     /// Seconds to wait for the deliveries at the end; for ever without
-    #[arg(long)]
-    wait: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    wait: Option<Duration>,
 }
 
 #[derive(clap::Args)]
@@ -88,12 +91,11 @@ async fn run(options: &Options) -> Result<(), ExitCode> {
     let message = match &options.source {
         Source { message: Some(message), .. } => Some(Bytes::from(message.clone())),
         Source { file: Some(path), .. } => {
-            let read = std::fs::read(path);
+            let read = File::open(path).and_then(read_message);
             Some(read.map_err(|error| fail(&format!("{}: {error}", path.display())))?.into())
         }
         Source { stdin_file: true, .. } => {
-            let mut bytes = Vec::new();
-            tokio::io::stdin().read_to_end(&mut bytes).await.map_err(|error| fail(&error))?;
+            let bytes = read_message(io::stdin()).map_err(|error| fail(&error))?;
             if bytes.is_empty() {
                 return Err(fail(&"nothing on standard input; an empty message is -n"));
             }
@@ -103,13 +105,14 @@ async fn run(options: &Options) -> Result<(), ExitCode> {
         _ => None,
     };
     let client = builder.connect().await.map_err(|error| connection.report(&error))?;
+    connection.tell_losses(&client);
     let mut deliveries = Deliveries { client, options, topic, receipts: Vec::new(), lost: 0 };
     let published = match message {
         Some(message) => deliveries.repeat(&message).await,
         None => deliveries.lines().await,
     };
     let published = published.map_err(|error| fail(&error));
-    let limit = options.wait.map_or(Duration::MAX / 2, Duration::from_secs_f64);
+    let limit = options.wait.unwrap_or(Duration::MAX);
     let finished = tokio::time::timeout(limit, deliveries.finish());
     let lost = finished.await.map_err(|_| fail(&"not everything was delivered in time"))?;
     deliveries.client.shutdown(Duration::from_secs(5)).await;
@@ -118,6 +121,27 @@ async fn run(options: &Options) -> Result<(), ExitCode> {
         0 => Ok(()),
         lost => Err(fail(&format!("{lost} messages were not delivered"))),
     }
+}
+
+/// What a file or standard input holds, as far as a message can be as long.
+fn read_message(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    check_length(&bytes)?;
+    Ok(bytes)
+}
+
+/// Nothing longer is read: it may have no end, and then all memory would not be enough.
+fn check_length(bytes: &[u8]) -> io::Result<()> {
+    match bytes.len() as u64 > LONGEST {
+        true => Err(io::Error::other(format!("a message has at most {LONGEST} bytes"))),
+        false => Ok(()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "a number of seconds".to_owned())
 }
 
 /// What was handed to the client.
@@ -132,13 +156,16 @@ struct Deliveries<'a> {
 /// Receipts kept before they are looked at: the client's own queue bounds what is outstanding.
 const RECEIPTS: usize = 4096;
 
+/// The bytes of the largest packet.
+const LONGEST: u64 = MAX_PACKET as u64;
+
 type Failure = Box<dyn std::error::Error>;
 
 impl Deliveries<'_> {
     async fn repeat(&mut self, message: &Bytes) -> Result<(), Failure> {
         for round in 0..self.options.repeat {
-            if round > 0 && self.options.repeat_delay > 0.0 {
-                tokio::time::sleep(Duration::from_secs_f64(self.options.repeat_delay)).await;
+            if round > 0 && !self.options.repeat_delay.is_zero() {
+                tokio::time::sleep(self.options.repeat_delay).await;
             }
             self.publish(message.clone()).await?;
         }
@@ -148,7 +175,8 @@ impl Deliveries<'_> {
     async fn lines(&mut self) -> Result<(), Failure> {
         let mut input = BufReader::new(tokio::io::stdin());
         let mut line = Vec::new();
-        while input.read_until(b'\n', &mut line).await? > 0 {
+        while (&mut input).take(LONGEST + 1).read_until(b'\n', &mut line).await? > 0 {
+            check_length(&line)?;
             if line.last() == Some(&b'\n') {
                 line.pop();
             }

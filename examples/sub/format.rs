@@ -17,30 +17,28 @@ enum Part {
     Field(char),
     /// A conversion of strftime(3), or `N` for the nanoseconds.
     Time(char),
-    /// The payload as it is when nothing but it is printed: empty shows as nothing.
-    Newline,
 }
 
 const FIELDS: &str = "tpxXlqrmdIUjJ";
 
 impl Format {
     /// The payload, with the topic before it if wanted.
-    pub(crate) fn plain(topic: bool, newline: bool) -> Self {
-        let mut parts = Vec::new();
-        if topic {
-            parts.extend([Part::Field('t'), Part::Text(b" ".to_vec()), Part::Field('n')]);
-        } else {
-            parts.push(Part::Field('p'));
-        }
-        if newline {
-            parts.push(Part::Newline);
-        }
-        Self(parts)
+    pub(crate) fn plain(topic: bool) -> Self {
+        Self(match topic {
+            true => vec![Part::Field('t'), Part::Text(b" ".to_vec()), Part::Field('n')],
+            false => vec![Part::Field('p')],
+        })
     }
 
-    /// One JSON object a line.
+    /// A JSON object.
     pub(crate) fn json() -> Self {
-        Self(vec![Part::Field('j'), Part::Newline])
+        Self(vec![Part::Field('j')])
+    }
+
+    /// The same with a line end.
+    pub(crate) fn with_newline(mut self) -> Self {
+        self.0.push(Part::Text(b"\n".to_vec()));
+        self
     }
 
     /// Reads the text of `-F`.
@@ -82,7 +80,7 @@ impl Format {
             }
             chars.next();
         }
-        parts.extend([Part::Text(plain), Part::Newline]);
+        parts.push(Part::Text(plain));
         Ok(Self(parts))
     }
 
@@ -92,7 +90,6 @@ impl Format {
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.extend_from_slice(text),
-                Part::Newline => out.push(b'\n'),
                 Part::Time(conversion) => out.extend(now.formatted(*conversion).into_bytes()),
                 Part::Field(field) => {
                     if !write_field(*field, message, &now, out) {

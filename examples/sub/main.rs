@@ -41,11 +41,11 @@ struct Options {
     #[arg(short = 'v', long)]
     verbose: bool,
     /// End after so many messages
-    #[arg(short = 'C')]
+    #[arg(short = 'C', value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End after so many seconds, with status 27
-    #[arg(short = 'W')]
-    timeout: Option<u64>,
+    #[arg(short = 'W', value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: Option<u32>,
     /// No line end after a payload
     #[arg(short = 'N')]
     no_newline: bool,
@@ -59,7 +59,7 @@ struct Options {
     #[arg(long)]
     remove_retained: bool,
     /// How to print: %t topic, %p payload, %q QoS, %r retain, %l length, %x hex, %j JSON, %I time
-    #[arg(short = 'F', value_parser = Format::parse, conflicts_with_all = ["verbose", "no_newline"])]
+    #[arg(short = 'F', value_parser = Format::parse)]
     format: Option<Format>,
     /// One JSON object for each message
     #[arg(long, conflicts_with = "format")]
@@ -106,21 +106,26 @@ async fn run(mut options: Options) -> Result<(), ExitCode> {
     for filter in &options.unsubscribe {
         TopicFilterBuf::new(filter).map_err(|error| fail(connection, &error))?;
     }
-    let format = match (&options.format, options.json, options.verbose, options.no_newline) {
-        (Some(format), ..) => format.clone(),
-        (None, true, ..) => Format::json(),
-        (None, false, topic, no_newline) => Format::plain(topic, !no_newline),
+    let mut format = match &options.format {
+        Some(format) => format.clone(),
+        None if options.json => Format::json(),
+        None => Format::plain(options.verbose),
     };
+    if !options.no_newline {
+        format = format.with_newline();
+    }
     // Before CONNECT, so that what a kept session delivers at once has a place to go.
     let filters = options.topic.iter().map(|filter| (filter.as_str(), options.qos));
     let (builder, mut messages) = builder.subscription_all(filters, AckMode::Taken);
-    let deadline = Instant::now() + options.timeout.map_or(FOREVER, Duration::from_secs);
+    let deadline =
+        Instant::now() + options.timeout.map_or(FOREVER, |limit| Duration::from_secs(limit.into()));
     let timed_out = |_| {
         connection.complain("Timed out");
         ExitCode::from(TIMED_OUT)
     };
     let client = timeout_at(deadline, builder.connect()).await.map_err(timed_out)?;
     let client = client.map_err(|error| connection.report(&error))?;
+    connection.tell_losses(&client);
     let work = async {
         for filter in &options.unsubscribe {
             client.unsubscribe(filter).await.map_err(|error| fail(connection, &error))?;

@@ -35,6 +35,10 @@ const SUB: &[&str] = &[
     "-t r/1 -q 1 -C 1 -F %j",
     "-t r/2 -C 1 -F %x",
     "-t r/1 -C 1 -F %Q",
+    "-t r/1 -C 1 -F [%p] -N",
+    "-t r/1 -C 1 -F [%p] -v",
+    "-t r/1 -C 0",
+    "-t r/1 -W 0",
     "-t r/1 -E",
     "-t nothing/here -W 1",
     "-t nothing/here -E -q 2",
@@ -49,6 +53,9 @@ const SUB: &[&str] = &[
     "-t r/1 -c -C 1",
     "-t r/1 -C 1 -k 20 -V mqttv311",
     "-t r/1 -C 1 -u user -P password",
+    "-t r/1 -C 1 -P password",
+    "-L mqtt://user@127.0.0.1:{port}/r/1 -P password -C 1",
+    "-L http://127.0.0.1:{port}/r/1 -C 1",
     "-L mqtt://127.0.0.1:{port}/r/1 -C 1",
     "-t r/1 -C 1 --will-topic w --will-payload gone --will-qos 1 --will-retain",
     "-t r/1 -C 1 --nodelay --quiet",
@@ -69,6 +76,7 @@ const SUB: &[&str] = &[
     "-t r/1 -C 1 --proxy http://127.0.0.1:{proxy}",
     "-t r/1 -C 1 -h localhost -p {tls} --cafile {ca}",
     "-t r/1 -C 1 -h localhost -p {tls} --capath {capath} -q 2",
+    "-L mqtt://localhost:{tls}/r/1 -C 1 --cafile {ca}",
     "-t r/1 -C 1 -h localhost -p {tls} --capath {capath} --proxy socks5h://127.0.0.1:{proxy}",
     "-t r/1 -C 1 -h 127.0.0.1 -p {tls} --cafile {ca} --insecure",
     "-t r/1 -C 1 -h localhost -p {tls} --cafile /no/such/file",
@@ -97,6 +105,7 @@ const PUB: &[(&str, &[u8])] = &[
     ("-t {topic} -f /no/such/file", b""),
     ("-t {topic} -m x --repeat 3 -q 1", b""),
     ("-t {topic} -m x --repeat 2 --repeat-delay 0.1", b""),
+    ("-t {topic} -m x --repeat 0", b""),
     ("-t {topic} -m x -i {id} -c -q 1", b""),
     ("-t {topic} -m x -M 5 -q 2", b""),
     ("-L mqtt://127.0.0.1:{port}/{topic} -m x", b""),
@@ -190,6 +199,51 @@ fn the_status_of_a_refused_connection_is_the_code_of_the_refusal() {
         assert_eq!(statuses[0], statuses[1], "{line}");
         assert_eq!(statuses[1], Some(5), "{line}");
     }
+}
+
+#[test]
+fn times_that_no_clock_goes_as_far_as_end_nothing() {
+    let Some(broker) = Broker::start("allow_anonymous true\n") else { return };
+    for line in ["--wait 1e18", "--repeat 1 --repeat-delay 1e18"] {
+        assert_eq!(broker.run("pub", &format!("-t t -m x {line}"), b"").1, Some(0), "{line}");
+    }
+    for line in ["--wait=-1", "--wait inf", "--wait nan", "--repeat-delay=-1"] {
+        assert_eq!(broker.run("pub", &format!("-t t -m x {line}"), b"").1, Some(1), "{line}");
+    }
+    assert_eq!(broker.run("sub", "-t t -E -W 4294967295", b"").1, Some(0));
+    assert_eq!(broker.run("sub", "-t t -E -W 18446744073709551615", b"").1, Some(1));
+}
+
+#[test]
+fn a_connection_that_is_lost_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let mut command = Command::new(example("pub"));
+    command.args(["-h", "127.0.0.1", "-p", &port, "-t", "t", "-m", "x", "-q", "1"]);
+    let publisher = command.stderr(Stdio::piped()).spawn().unwrap();
+    // The first connection ends when the message has come.
+    let (first, id) = accept_message(&listener);
+    drop(first.shutdown(Shutdown::Both));
+    drop(first);
+    let (mut second, again) = accept_message(&listener);
+    assert_eq!(id, again);
+    second.write_all(&[0x40, 2, id[0], id[1]]).unwrap();
+    let end = publisher.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&end.stderr);
+    assert_eq!(end.status.code(), Some(0), "{told}");
+    assert!(told.contains("trying again"), "{told}");
+}
+
+/// A connection with CONNECT, CONNACK and a PUBLISH of QoS 1, whose packet id comes back.
+fn accept_message(listener: &TcpListener) -> (TcpStream, [u8; 2]) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut connect = [0; 2];
+    stream.read_exact(&mut connect).unwrap();
+    stream.read_exact(&mut vec![0; connect[1].into()]).unwrap();
+    stream.write_all(b"\x20\x02\0\0").unwrap();
+    let mut publish = [0; 8];
+    stream.read_exact(&mut publish).unwrap();
+    (stream, [publish[5], publish[6]])
 }
 
 /// A Mosquitto for this test.
