@@ -1,6 +1,6 @@
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use super::hash::{PasswordHash, Scheme};
@@ -79,11 +79,13 @@ impl PasswordText {
     }
 
     /// Writes the text to a file in one step: a broker that reads it meanwhile sees the old text or
-    /// the new one. A new file is for its owner only; an existing one keeps its permissions.
+    /// the new one. A new file is for its owner only; an existing one keeps its owner and its
+    /// permissions, and one behind a link is written where it is.
     ///
     /// # Errors
     /// When the file cannot be written; it is as it was then.
     pub fn write(&self, file: &Path) -> io::Result<()> {
+        let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
         let mut name = file.as_os_str().to_owned();
         name.push(".new");
         let new = Path::new(&name);
@@ -98,8 +100,14 @@ impl PasswordText {
     fn write_new(&self, new: &Path, old: &Path) -> io::Result<()> {
         let mut options = File::options();
         let mut output = options.write(true).create(true).truncate(true).mode(0o600).open(new)?;
-        let mode = fs::metadata(old).map_or(0o600, |old| old.permissions().mode());
-        output.set_permissions(Permissions::from_mode(mode))?;
+        if let Ok(old) = fs::metadata(old) {
+            // Of another user, as that of a broker, for whom root edits it. First, since it takes
+            // permissions away.
+            if output.metadata()?.uid() != old.uid() || output.metadata()?.gid() != old.gid() {
+                fchown(&output, Some(old.uid()), Some(old.gid()))?;
+            }
+            output.set_permissions(Permissions::from_mode(old.mode()))?;
+        }
         for line in &self.lines {
             writeln!(output, "{line}")?;
         }
@@ -148,6 +156,29 @@ mod tests {
         let users = read(&text);
         assert!(!users.verify("alice", b"c") && users.verify("alice b", b"b"));
         assert_eq!(text.lines[0], "# people");
+    }
+
+    #[test]
+    fn a_file_stays_where_and_whose_it_is() {
+        let folder = std::env::temp_dir().join(format!("passwords-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let (file, link) = (folder.join("file"), folder.join("link"));
+        PasswordText::new("").write(&file).expect("a new file");
+        let is_root = fs::metadata(&file).expect("it is there").uid() == 0;
+        let owner = is_root.then_some(12_345);
+        std::os::unix::fs::chown(&file, owner, owner).expect("a file of root's");
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("a file of ours");
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink("file", &link).expect("a link");
+        let before = fs::metadata(&file).expect("it is there");
+        let mut text = PasswordText::default();
+        text.set("alice", &hash("a")).expect("a good name");
+        text.write(&link).expect("it can be written");
+        let after = fs::metadata(&file).expect("it is there");
+        let of = |file: &fs::Metadata| (file.uid(), file.gid(), file.mode());
+        assert_eq!(of(&after), of(&before));
+        assert!(after.len() > 0 && link.is_symlink());
+        let _ = fs::remove_dir_all(folder);
     }
 
     #[test]
