@@ -96,6 +96,8 @@ enum StartError {
     Server(#[from] ServerError),
     #[error("{}: {error}", file.display())]
     PidFile { file: PathBuf, error: io::Error },
+    #[error("{}: cannot be given to the user of the configuration: {error}", file.display())]
+    Log { file: PathBuf, error: io::Error },
     #[error(transparent)]
     User(#[from] UserError),
 }
@@ -126,6 +128,7 @@ async fn run(config: &Config, arguments: Arguments, log: Log) -> Result<(), Star
         error,
     })?;
     if let Some(user) = &config.user {
+        give_logs(config, user)?;
         process::become_user(user)?;
     }
     if process::is_root() {
@@ -142,6 +145,17 @@ async fn run(config: &Config, arguments: Arguments, log: Log) -> Result<(), Star
     tokio::spawn(reload(hangup, config.clone(), arguments, server.reloader(), log));
     server.run(workers, topic, end).await;
     info!(target: NOTICE, "ended");
+    Ok(())
+}
+
+/// HUP opens the files of the log anew, and whoever reads it then is no longer root.
+fn give_logs(config: &Config, user: &str) -> Result<(), StartError> {
+    for destination in &config.logging.destinations {
+        if let LogDestination::File(file) = destination {
+            let given = process::give_file(file, user);
+            given.map_err(|error| StartError::Log { file: file.clone(), error })?;
+        }
+    }
     Ok(())
 }
 

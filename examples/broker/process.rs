@@ -71,12 +71,13 @@ fn user(name: &str) -> nix::Result<Option<User>> {
     }
 }
 
-/// Gives a file to the user that [`become_user`] will become, when started as root.
+/// Gives a file to the user that [`become_user`] will become, when started as root. What is no file,
+/// such as `/dev/stdout`, stays whose it is.
 ///
 /// # Errors
 /// When there is no such user, or the system does not let us.
 pub fn give_file(file: &Path, name: &str) -> io::Result<()> {
-    if !geteuid().is_root() {
+    if !geteuid().is_root() || !file.metadata()?.is_file() {
         return Ok(());
     }
     let user = user(name)?.ok_or(io::ErrorKind::NotFound)?;

@@ -251,11 +251,25 @@ fn started_as_root_the_broker_becomes_the_user_of_its_configuration() {
         // The tests keep it root.
         return;
     }
-    let broker = BrokerProcess::start_with_config("allow_anonymous true\nuser nobody");
+    // Where everybody may go.
+    let log = std::env::temp_dir().join(format!("log-of-nobody-{}", std::process::id()));
+    let lines = format!("allow_anonymous true\nuser nobody\nlog_dest file {}", log.display());
+    let broker = BrokerProcess::start_with_config(&lines);
     let nobody = eventually(|| (!status(broker.id()).contains("Uid:\t0\t")).then_some(()));
     assert!(nobody.is_some(), "{}", status(broker.id()));
     assert!(status(broker.id()).contains("CapEff:\t0000000000000000"));
     Wire::connect(&broker, &Connect::new("guest"));
+    // It can still open the log that root has made.
+    broker.signal("HUP");
+    let hup = || {
+        std::fs::read_to_string(&log)
+            .ok()?
+            .lines()
+            .find_map(|l| Some(l.split_once("HUP: ")?.1.to_owned()))
+    };
+    let told = eventually(hup).expect("a line about it");
+    assert!(told.contains("count now"), "{told}");
+    let _ = std::fs::remove_file(log);
 }
 
 #[test]
