@@ -1,6 +1,7 @@
 //! Listeners and their connections, from the start of the broker to its end.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,14 @@ pub enum ServerError {
     /// A listener cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The folder of a listener's web pages cannot be read.
+    #[error("{}: {error}", folder.display())]
+    HttpDir {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// The store cannot be used.
     #[error(transparent)]
     Persistence(#[from] PersistenceError),
@@ -134,6 +143,10 @@ impl Server {
         access.attach(&broker);
         let mut sockets = Vec::new();
         for (number, listener) in config.listeners.iter().enumerate() {
+            if let Some(folder) = &listener.http_dir {
+                let failed = |error| ServerError::HttpDir { folder: folder.clone(), error };
+                std::fs::read_dir(folder).map_err(failed)?;
+            }
             let rules = Arc::new(Rules::new(number, listener, config, &access)?);
             for socket in bind(listener).await? {
                 sockets.push((socket, Arc::clone(&rules)));

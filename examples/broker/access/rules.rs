@@ -71,7 +71,9 @@ impl Rules {
         let mut passwords: HashMap<&Path, Arc<Passwords>> = HashMap::new();
         let mut acls: HashMap<&Path, Arc<Acl>> = HashMap::new();
         for listener in &config.listeners {
-            if let Some(file) = listener.policy.password_file.as_deref() {
+            if let Some(file) = listener.policy.password_file.as_deref()
+                && !passwords.contains_key(file)
+            {
                 warn_if_others_may_read(file);
                 let read = Passwords::read(file)?;
                 if read.has_weak_hashes() {

@@ -628,6 +628,15 @@ fn a_start_that_fails_tells_the_terminal_as_well_as_the_log() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     let logged = std::fs::read_to_string(&log).expect("there is a log");
     assert!(told.contains("/nonexistent/pid") && logged.contains("/nonexistent/pid"), "{told}");
+
+    // A folder that is not there would be a page that nobody finds.
+    let text =
+        format!("listener {}\nprotocol websockets\nhttp_dir /nonexistent/pages", free_port());
+    std::fs::write(&config, text).expect("it can be written");
+    let output = Command::new(broker_program()).arg("-c").arg(&config).output();
+    let output = output.expect("the broker runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/pages"));
     let _ = std::fs::remove_dir_all(folder);
 }
 
