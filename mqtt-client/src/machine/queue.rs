@@ -49,7 +49,7 @@ pub(crate) struct Queue {
     bytes: usize,
     /// The places of the messages that may be replaced.
     latest: HashMap<TopicNameBuf, u64>,
-    /// Messages that expire, soonest first; places may be gone.
+    /// Messages that expire, soonest first. They may be gone, and another in their place.
     expiries: BinaryHeap<Reverse<(Instant, u64)>>,
     failing: usize,
 }
@@ -152,9 +152,9 @@ impl Queue {
     /// A message whose time is up.
     pub(crate) fn pop_expired(&mut self, now: Instant) -> Option<Queued> {
         while self.next_expiry().is_some_and(|expires| expires <= now) {
-            let Reverse((_, place)) = self.expiries.pop()?;
-            if let Some(expired) = self.take(place) {
-                return Some(expired);
+            let Reverse((expires, place)) = self.expiries.pop()?;
+            if self.at(place).is_some_and(|queued| queued.expires == Some(expires)) {
+                return self.take(place);
             }
         }
         None
@@ -179,9 +179,17 @@ impl Queue {
         }
     }
 
+    fn at(&self, place: u64) -> Option<&Queued> {
+        self.entries.get(self.index(place)?)?.as_ref()
+    }
+
+    fn index(&self, place: u64) -> Option<usize> {
+        usize::try_from(place.checked_sub(self.first)?).ok()
+    }
+
     /// Takes the message at `place` out, and lets go of empty places at the front.
     fn take(&mut self, place: u64) -> Option<Queued> {
-        let index = usize::try_from(place.checked_sub(self.first)?).ok()?;
+        let index = self.index(place)?;
         let queued = self.entries.get_mut(index)?.take()?;
         self.len -= 1;
         self.bytes -= queued.message.bytes();
@@ -267,6 +275,18 @@ mod tests {
         queue.push_front(first);
         queue.push_front(queued("a", 0));
         assert_eq!(drained(&mut queue), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_is_put_back_does_not_expire_in_the_place_of_another() {
+        let now = Instant::now();
+        let mut queue = Queue::new(Limit::default());
+        queue.push(queued("a", 1));
+        queue.push(Queued { expires: Some(now), ..queued("a", 2) });
+        let (first, _) = (queue.pop().unwrap(), queue.pop().unwrap());
+        queue.push_front(first);
+        assert!(queue.pop_expired(now).is_none());
+        assert_eq!(drained(&mut queue), [1]);
     }
 
     #[test]
