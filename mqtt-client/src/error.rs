@@ -228,7 +228,8 @@ pub enum Undelivered {
     /// It waited longer than it was allowed to, and was never sent.
     #[error("expired before it was sent")]
     Expired,
-    /// The queue was full and its policy is to drop; it was never sent.
+    /// The queue was full and its policy is to drop. It was never sent, or in a session that the
+    /// broker lost.
     #[error("dropped because the queue was full")]
     Dropped,
     /// The connection ended before it was written, and its policy is to fail then.

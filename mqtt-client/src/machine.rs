@@ -8,6 +8,7 @@ mod keep_alive;
 mod ledger;
 mod output;
 mod queue;
+mod replay;
 mod restore;
 #[cfg(test)]
 mod simulation;
@@ -27,6 +28,7 @@ use self::keep_alive::{Due, KeepAlive};
 use self::ledger::Ledger;
 use self::queue::Queue;
 pub(crate) use self::queue::{Outgoing, Pushed, Queued};
+use self::replay::Replay;
 use self::subscriptions::{Route, Stream, Subscriptions};
 use crate::error::{ConfigError, ConnectionError, Step, Undelivered};
 use crate::offline::{Limit, WhenFull};
@@ -64,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) will: Option<PublishBuf>,
     pub(crate) limit: Limit,
     pub(crate) window: u16,
+    /// Messages a second while there are some that waited for the connection.
+    pub(crate) replay_rate: Option<u32>,
     pub(crate) max_incoming: usize,
     /// Send QoS 2 messages again although the broker forgot whether it has them.
     pub(crate) resend_lost: bool,
@@ -81,6 +85,8 @@ pub(crate) struct Machine {
     /// Everything but PUBLISH that waits to be written: it goes first.
     control: Vec<u8>,
     queue: Queue,
+    /// Until nothing waits, what waited for the connection and what is behind it leaves at a pace.
+    replay: Option<Replay>,
     sender: Sender<Outgoing>,
     /// Tokens of the messages between PUBREC and PUBCOMP.
     released: VecDeque<(PacketId, Token)>,
@@ -155,6 +161,7 @@ impl Machine {
             tail: Vec::new(),
             control: Vec::new(),
             queue: Queue::new(config.limit),
+            replay: None,
             sender: Sender::new(config.window),
             released: VecDeque::new(),
             journal: None,
@@ -236,6 +243,7 @@ impl Machine {
         }
         self.stage = Stage::Disconnected;
         self.is_restored = false;
+        self.replay = None;
         self.tail = Vec::new();
         self.control = Vec::new();
         self.resend.clear();
@@ -283,6 +291,9 @@ impl Machine {
                     }
                 }
             }
+        }
+        if self.queue.is_empty() {
+            self.replay = None;
         }
         if let Pushed::Replaced(token) = self.queue.push(queued) {
             self.end(token, Ok(Delivered::Superseded));
@@ -436,7 +447,8 @@ impl Machine {
                 let ack = self.ack_deadline();
                 // While we do not read, an answer cannot be seen.
                 let alive = self.wants_input().then(|| self.keep_alive.deadline()).flatten();
-                [request, ack, alive].into_iter().flatten().min()
+                let replay = self.replay.as_ref().and_then(Replay::deadline);
+                [request, ack, alive, replay].into_iter().flatten().min()
             }
         };
         [connection, self.queue.next_expiry()].into_iter().flatten().min()
@@ -452,6 +464,9 @@ impl Machine {
     /// Does what is due. An error is the end of the connection.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
         self.expire(now);
+        if let Some(replay) = &mut self.replay {
+            replay.allows(now);
+        }
         match self.stage {
             Stage::Disconnected => return Ok(()),
             Stage::Connecting { deadline } if deadline <= now => {

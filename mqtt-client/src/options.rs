@@ -83,6 +83,7 @@ impl Builder {
             will: None,
             limit: Limit::default(),
             window: WINDOW,
+            replay_rate: None,
             max_incoming: MAX_INCOMING,
             resend_lost: false,
             max_unread: MAX_UNREAD,
@@ -241,6 +242,15 @@ impl Builder {
         self
     }
 
+    /// Messages a second that leave after an outage, until nothing waits any more: of many clients
+    /// that come back together none floods whoever listens. Messages that are published meanwhile
+    /// leave behind those that wait, so the rate has to be above that at which the program
+    /// publishes. Default: as fast as the broker takes them.
+    pub fn replay_rate(mut self, messages_per_second: u32) -> Self {
+        self.options.machine.replay_rate = Some(messages_per_second);
+        self
+    }
+
     /// Messages of QoS 1 and 2 in flight, 1 to 65,535. Default 20, which is what Mosquitto takes;
     /// more is faster where the broker takes more. With 1, messages of a topic keep their order
     /// even when they have to be sent again (section 4.6).
@@ -382,6 +392,9 @@ impl Builder {
             .map_err(|error| ConfigError::Text("client id", error))?;
         if machine.window == 0 {
             return Err(ConfigError::Value("an in-flight window of 0 sends nothing"));
+        }
+        if machine.replay_rate == Some(0) {
+            return Err(ConfigError::Value("a replay rate of 0 messages a second sends nothing"));
         }
         if machine.limit.messages == 0 {
             return Err(ConfigError::Value("a queue of 0 messages takes nothing"));

@@ -10,7 +10,7 @@ use mqtt_codec::{
 };
 
 use super::subscriptions::Stream;
-use super::{Event, Machine, Queued, Stage, Token};
+use super::{Event, Machine, Queued, Replay, Stage, Token};
 use crate::error::{ConnectionError, ProtocolError, Undelivered};
 use crate::receipt::Delivered;
 use crate::store::{Change, Stage as Stored};
@@ -138,6 +138,8 @@ impl Machine {
             self.ledger.end_session();
             self.abandon_session();
         }
+        let rate = self.config.replay_rate.filter(|_| !self.queue.is_empty());
+        self.replay = rate.map(|rate| Replay::new(rate, now));
         self.subscriptions.begin_connection(session_present && self.knows_session);
         self.knows_session = !self.config.clean_session;
         self.events.push_back(Event::Unsubscribed);

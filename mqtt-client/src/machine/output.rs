@@ -5,7 +5,7 @@ use std::time::Instant;
 use mqtt_broker_core::qos::{AckedQoS, Unfinished};
 use mqtt_codec::{Ack, Delivery, Packet, QoS};
 
-use super::{KEEP_BUFFER, Machine, Outgoing, Stage};
+use super::{KEEP_BUFFER, Machine, Outgoing, Replay, Stage};
 use crate::receipt::Delivered;
 use crate::send_buffer::SendBuffer;
 use crate::store::{Change, Stage as Stored};
@@ -24,10 +24,15 @@ impl Machine {
                     || self.ledger.is_ready()
                     || self.subscriptions.has_changes()
                     || !self.resend.is_empty()
-                    || self.queue.front().is_some_and(|next| self.can_send(next.qos))
+                    || self.wants_queued()
                     || (self.shutting_down && self.is_drained())
             }
         }
+    }
+
+    fn wants_queued(&self) -> bool {
+        let is_early = self.replay.as_ref().is_some_and(Replay::is_early);
+        !is_early && self.queue.front().is_some_and(|next| self.can_send(next.qos))
     }
 
     fn can_send(&self, qos: QoS) -> bool {
@@ -104,8 +109,12 @@ impl Machine {
         while out.len() - before < WRITE_SIZE
             && let Some(next) = self.queue.front()
             && self.can_send(next.qos)
+            && self.replay.as_mut().is_none_or(|replay| replay.allows(now))
             && let Some(mut queued) = self.queue.pop()
         {
+            if let Some(replay) = &mut self.replay {
+                replay.count(now);
+            }
             match AckedQoS::new(queued.qos) {
                 None => {
                     write_publish(out, &queued.message, Delivery::AtMostOnce);

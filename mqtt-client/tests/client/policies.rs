@@ -53,6 +53,43 @@ async fn only_the_latest_of_a_topic_is_sent_after_an_outage() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waited_for_the_connection_leaves_at_its_pace_and_what_comes_later_at_once() {
+    let (builder, mut listener) = scripted();
+    let client = builder.replay_rate(10).start().unwrap();
+    for payload in ["1", "2", "3"] {
+        drop(client.publish(("t", payload)).await.unwrap());
+    }
+    let mut peer = listener.welcome(false).await;
+    let begin = Instant::now();
+    let millis = || begin.elapsed().as_millis();
+    peer.expect(b"\x30\x04\0\x01t1").await;
+    assert_eq!(millis(), 0);
+    drop(client.publish(Publish::new("t", "4").qos(QoS::AtLeastOnce)).await.unwrap());
+    for (n, packet) in [&b"\x30\x04\0\x01t2"[..], b"\x30\x04\0\x01t3"].into_iter().enumerate() {
+        peer.expect(packet).await;
+        assert!((100..110).contains(&(millis() / (n as u128 + 1))), "{n} after {} ms", millis());
+    }
+    peer.expect(b"\x32\x06\0\x01t\0\x014").await;
+    assert!((300..310).contains(&millis()), "behind those that waited, after {} ms", millis());
+    let caught_up = millis();
+    for payload in ["5", "6", "7"] {
+        drop(client.publish(("t", payload)).await.unwrap());
+    }
+    peer.expect(b"\x30\x04\0\x01t5\x30\x04\0\x01t6\x30\x04\0\x01t7").await;
+    assert_eq!(millis(), caught_up);
+    peer.send(b"\x40\x02\0\x01").await;
+    // Without a backlog a connection has no pace.
+    drop(peer);
+    let mut peer = listener.welcome(false).await;
+    client.connected().await.unwrap();
+    let begin = Instant::now();
+    drop(client.publish(("t", "8")).await.unwrap());
+    drop(client.publish(("t", "9")).await.unwrap());
+    peer.expect(b"\x30\x04\0\x01t8\x30\x04\0\x01t9").await;
+    assert_eq!(begin.elapsed().as_millis(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waited_too_long_is_not_sent() {
     let (builder, mut listener) = scripted();
     let client = builder.start().unwrap();
