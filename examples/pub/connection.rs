@@ -260,7 +260,7 @@ impl Connection {
         let (mut status, is_quiet) = (client.status(), self.quiet);
         tokio::spawn(async move {
             let mut told = String::new();
-            while status.changed().await.is_ok() {
+            loop {
                 match &*status.borrow_and_update() {
                     Status::Waiting { cause, .. } if !is_quiet && cause.to_string() != told => {
                         told = cause.to_string();
@@ -268,6 +268,9 @@ impl Connection {
                     }
                     Status::Connected { .. } => told.clear(),
                     _ => {}
+                }
+                if status.changed().await.is_err() {
+                    return;
                 }
             }
         });

@@ -338,14 +338,16 @@ impl Builder {
     /// If the options are contradictory or the first attempt fails; with several brokers, an attempt
     /// at each. Dropping the future before it is ready ends the client.
     pub async fn connect(self) -> Result<Client, ConnectionError> {
+        let handle = self.handle.clone();
         let client = self.launch(true)?;
         let mut status = client.status();
         loop {
             match &*status.borrow_and_update() {
-                Status::Connected { .. } => break,
                 Status::Stopped(Some(cause)) => return Err(cause.clone()),
                 Status::Stopped(None) => return Err(ConnectionError::Aborted),
-                Status::Connecting { .. } | Status::Waiting { .. } => {}
+                // It may be over already, before anybody saw it: the client goes on.
+                _ if handle.shared.lock().has_connected => break,
+                _ => {}
             }
             if status.changed().await.is_err() {
                 return Err(ConnectionError::Aborted);

@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) waiting_for_room: usize,
     pub(crate) stop: Stop,
     restored: Option<bool>,
+    /// There has been a connection, if only for a moment.
+    pub(crate) has_connected: bool,
     pub(crate) leftover: Leftover,
     pub(crate) is_stopped: bool,
     pub(crate) inbox_limit: InboxLimit,
@@ -79,6 +81,7 @@ impl Shared {
             waiting_for_room: 0,
             stop: Stop::No,
             restored: None,
+            has_connected: false,
             leftover: Leftover::default(),
             is_stopped: false,
             store: None,
@@ -221,7 +224,10 @@ impl State {
                     self.note_grant(stream, &filter, &Err(SubscribeError::Refused));
                 }
                 Event::Unsubscribed => self.wakers.append(&mut self.unsubscribing),
-                Event::Restored { session_present } => self.restored = Some(session_present),
+                Event::Restored { session_present } => {
+                    self.restored = Some(session_present);
+                    self.has_connected = true;
+                }
             }
         }
     }

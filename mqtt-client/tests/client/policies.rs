@@ -483,6 +483,20 @@ async fn brokers_are_tried_in_turn() {
     assert!(client.shutdown(SOON).await.is_empty());
 }
 
+// A broker may admit a client and close the connection at once, each time.
+#[tokio::test(start_paused = true)]
+async fn a_first_connection_that_is_over_at_once_was_one() {
+    let (builder, mut listener) = scripted();
+    let closing = tokio::spawn(async move {
+        loop {
+            drop(listener.welcome(false).await);
+        }
+    });
+    let client = tokio::time::timeout(SOON, builder.connect()).await.unwrap().unwrap();
+    assert!(!matches!(*client.status().borrow(), Status::Stopped(_)));
+    closing.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_has_a_limit_and_says_what_was_left() {
     let (builder, mut listener) = scripted();
