@@ -26,20 +26,48 @@ use crate::error::{ConnectionError, PublishError, Step, SubscribeError, Undelive
 use crate::message::{Message, Publish};
 use crate::options::Builder;
 use crate::receipt::{Delivered, Receipt};
-use crate::status::Leftover;
+use crate::shared::Shared;
+use crate::status::{Leftover, Status};
 
 /// A [`Client`](crate::Client) whose methods block.
+///
+/// So does dropping the last clone, when no [`Subscription`] is left: until what was accepted is
+/// delivered, for at most 5 seconds.
 #[derive(Clone, Debug)]
 pub struct Client {
     client: crate::Client,
-    runtime: Arc<Runtime>,
+    thread: Arc<Thread>,
 }
 
 /// A [`Subscription`](crate::Subscription) as an iterator.
 #[derive(Debug)]
 pub struct Subscription {
     subscription: crate::Subscription,
-    runtime: Arc<Runtime>,
+    thread: Arc<Thread>,
+}
+
+/// The thread that runs a client.
+#[derive(Debug)]
+struct Thread {
+    runtime: Runtime,
+    shared: Arc<Shared>,
+}
+
+impl Thread {
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+}
+
+impl Drop for Thread {
+    /// The runtime would end the client's task, and with it what it has accepted.
+    fn drop(&mut self) {
+        self.shared.linger();
+        let mut status = self.shared.status.subscribe();
+        let ended = status.wait_for(|status| matches!(status, Status::Stopped(_)));
+        // An error would mean that the sender is gone, which `self` holds.
+        let _ = self.runtime.block_on(ended);
+    }
 }
 
 impl Client {
@@ -56,7 +84,8 @@ impl Client {
             .build()
             .map_err(failed)?;
         let client = runtime.block_on(builder.connect())?;
-        Ok(Self { client, runtime: Arc::new(runtime) })
+        let shared = client.shared().clone();
+        Ok(Self { client, thread: Arc::new(Thread { runtime, shared }) })
     }
 
     /// Hands a message over, waiting for room.
@@ -64,7 +93,7 @@ impl Client {
     /// # Errors
     /// As [`crate::Client::publish`].
     pub fn publish(&self, message: impl Into<Publish>) -> Result<Receipt, PublishError> {
-        self.runtime.block_on(self.client.publish(message))
+        self.thread.block_on(self.client.publish(message))
     }
 
     /// Hands a message over and waits until its delivery is over.
@@ -75,7 +104,7 @@ impl Client {
         &self,
         message: impl Into<Publish>,
     ) -> Result<Result<Delivered, Undelivered>, PublishError> {
-        Ok(self.runtime.block_on(self.publish(message)?))
+        Ok(self.thread.block_on(self.publish(message)?))
     }
 
     /// Subscribes, and waits for the broker to grant it.
@@ -83,13 +112,13 @@ impl Client {
     /// # Errors
     /// As [`crate::Client::subscribe`].
     pub fn subscribe(&self, filter: &str, qos: QoS) -> Result<Subscription, SubscribeError> {
-        let subscription = self.runtime.block_on(self.client.subscribe(filter, qos))?;
-        Ok(Subscription { subscription, runtime: self.runtime.clone() })
+        let subscription = self.thread.block_on(self.client.subscribe(filter, qos))?;
+        Ok(Subscription { subscription, thread: self.thread.clone() })
     }
 
     /// Delivers what was accepted for at most `limit`, and closes.
     pub fn shutdown(&self, limit: Duration) -> Leftover {
-        self.runtime.block_on(self.client.shutdown(limit))
+        self.thread.block_on(self.client.shutdown(limit))
     }
 
     /// The client, for what needs no waiting.
@@ -101,8 +130,8 @@ impl Client {
 impl Subscription {
     /// The next message, waiting at most so long.
     pub fn recv_timeout(&mut self, limit: Duration) -> Option<Message> {
-        let Self { subscription, runtime } = self;
-        runtime.block_on(async { tokio::time::timeout(limit, subscription.recv()).await.ok()? })
+        let Self { subscription, thread } = self;
+        thread.block_on(async { tokio::time::timeout(limit, subscription.recv()).await.ok()? })
     }
 }
 
@@ -110,6 +139,6 @@ impl Iterator for Subscription {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        self.runtime.block_on(self.subscription.recv())
+        self.thread.block_on(self.subscription.recv())
     }
 }

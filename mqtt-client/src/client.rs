@@ -26,7 +26,8 @@ pub(crate) const AGES: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The work is done by one task, which owns the connection and never waits for the application.
 /// When the last clone and the last [`Subscription`] are dropped, the client delivers what it
 /// accepted for at most 5 seconds and then disconnects; [`shutdown`](Self::shutdown) does the same
-/// with a limit of yours and tells what was left.
+/// with a limit of yours and tells what was left. A program that ends has to wait for that: the task ends
+/// with its runtime, whatever is left.
 #[derive(Clone, Debug)]
 pub struct Client {
     handle: Arc<Handle>,
@@ -51,7 +52,7 @@ impl Client {
         }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 

@@ -120,6 +120,17 @@ impl Shared {
         }
     }
 
+    /// Begins the end of a client that nobody has any more.
+    pub(crate) fn linger(&self) {
+        self.with(|state| {
+            if state.stop == Stop::No {
+                state.stop = Stop::By(tokio::time::Instant::now().into_std() + LINGER);
+            }
+            state.machine.shut_down();
+            state.wake_driver();
+        });
+    }
+
     /// Tells the state of the connection to whoever watches it.
     pub(crate) fn tell(&self, status: Status) {
         #[cfg(feature = "tracing")]
@@ -256,13 +267,7 @@ pub(crate) struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.with(|state| {
-            if state.stop == Stop::No {
-                state.stop = Stop::By(tokio::time::Instant::now().into_std() + LINGER);
-            }
-            state.machine.shut_down();
-            state.wake_driver();
-        });
+        self.shared.linger();
     }
 }
 

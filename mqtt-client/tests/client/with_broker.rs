@@ -99,3 +99,27 @@ fn a_program_without_async_can_use_it() {
     assert!(all.recv_timeout(Duration::from_millis(1)).is_none());
     assert!(client.shutdown(SOON).is_empty());
 }
+
+// More than the window: most are accepted and not sent when the client is dropped.
+#[cfg(feature = "blocking")]
+#[test]
+fn a_program_without_async_that_ends_has_delivered_what_was_accepted() {
+    let broker = Broker::new(Config::default(), ());
+    let filter = mqtt_client::TopicFilter::new("#").unwrap();
+    let mut all = broker.subscribe(filter, QoS::AtLeastOnce);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let url = format!("mqtt://127.0.0.1:{}", runtime.block_on(crate::support::listen(&broker)));
+    let builder = mqtt_client::Client::builder(&url).inflight(1);
+    let client = mqtt_client::blocking::Client::connect(builder).unwrap();
+    // A handle that the program still has does not hold up the end.
+    let kept = client.inner().clone();
+    for n in 0..100_u8 {
+        drop(client.publish(Publish::new("t", vec![n]).qos(QoS::AtLeastOnce)).unwrap());
+    }
+    drop(client);
+    for n in 0..100 {
+        assert_eq!(all.try_recv().expect("a message").payload(), [n]);
+    }
+    assert!(matches!(*kept.status().borrow(), mqtt_client::Status::Stopped(None)));
+}
