@@ -2,6 +2,8 @@
 //!
 //! Then `mosquitto_pub -t garden/temperature -m 21.5` and `mosquitto_sub -t garden/fan` work.
 
+use std::time::{Duration, Instant};
+
 use mqtt_broker_core::{Broker, Config, Message, serve_connection};
 use mqtt_codec::{QoS, TopicFilter, TopicName};
 use tokio::net::TcpListener;
@@ -22,6 +24,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             let state: &[u8] = if degrees > 20.0 { b"on" } else { b"off" };
             let message = Message::new(fan, state, QoS::AtLeastOnce).expect("a short message");
             publisher.publish(&message.retained());
+        }
+    });
+
+    // Sessions of clients that stay away for long are ended.
+    let sweeper = broker.clone();
+    tokio::spawn(async move {
+        loop {
+            sweeper.sweep(Instant::now());
+            tokio::time::sleep(Duration::from_secs(60)).await;
         }
     });
 

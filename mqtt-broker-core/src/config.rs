@@ -27,7 +27,8 @@ pub struct Config {
     /// Sessions at a time, those of absent clients included; over it a client that would need a new
     /// one is refused with return code 3. Default 100,000.
     pub max_sessions: usize,
-    /// How long the session of an absent client is kept; `None` for ever. Default 7 days.
+    /// How long the session of an absent client is kept; `None` for ever. Default 7 days. It is
+    /// [`Broker::sweep`](crate::Broker::sweep) that ends it.
     pub session_expiry: Option<Duration>,
     /// Largest keep alive accepted, in seconds; more is refused with return code 2, and below
     /// 65,535 so is 0, which means none. Default 65,535.

@@ -59,6 +59,8 @@ pub enum ServeError {
 ///
 /// [`TcpStream`]: https://docs.rs/tokio/latest/tokio/net/struct.TcpStream.html
 ///
+/// Sessions of clients that stay away are ended by [`Broker::sweep`] only, which the program calls.
+///
 /// Dropping the future is the end of the transport: the client's will is published. Reading goes on
 /// while writing waits, and never waits for other clients, except for the bounded time in which a
 /// receiver of this client's messages has no room.
