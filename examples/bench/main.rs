@@ -50,8 +50,8 @@ struct Arguments {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Time of each measurement, in seconds.
-    #[arg(long, default_value_t = 1.5)]
-    seconds: f64,
+    #[arg(long, default_value = "1.5", value_parser = seconds)]
+    seconds: Duration,
     /// Divides the numbers of connections, filters and stored messages, for a quick look.
     #[arg(long, default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     divide: usize,
@@ -61,6 +61,11 @@ struct Arguments {
     /// Writes a bar chart of the CPU times to an SVG file.
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.filter(|time| !time.is_zero()).ok_or_else(|| "more than 0 seconds".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -81,6 +86,11 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     workloads.retain(|workload| {
         only.is_empty() || only.iter().any(|text| workload.name.contains(&text[..]))
     });
+    if workloads.is_empty() {
+        return Err(
+            format!("no workload has {} in its name; --list has them", only.join(" or ")).into()
+        );
+    }
     if arguments.list {
         workloads.iter().for_each(|workload| println!("{}", workload.name));
         return Ok(true);
@@ -129,7 +139,7 @@ impl Arguments {
             })
             .collect();
         println!("{}\n", machine());
-        let time = Duration::from_secs_f64(self.seconds);
+        let time = self.seconds;
         println!("{}", durable_table(&ways, time)?);
         if let Some(ours) = brokers.first() {
             println!("{}", restart_table(ours, 1_000_000 / self.divide)?);
@@ -147,7 +157,7 @@ impl Arguments {
     ) -> bool {
         let effort = Effort {
             warm_up: Duration::from_millis(300),
-            time: Duration::from_secs_f64(self.seconds),
+            time: self.seconds,
             divisor: self.divide,
         };
         let runs = self.rounds as usize * workloads.len() * brokers.len();
