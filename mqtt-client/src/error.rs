@@ -125,6 +125,9 @@ pub enum ProtocolError {
     /// [`Builder::max_packet`](crate::Builder::max_packet).
     #[error(transparent)]
     Malformed(#[from] DecodeError),
+    /// The first bytes are no packet of a broker: the port may be one for TLS, WebSocket or HTTP.
+    #[error("the answer is not MQTT ({0}); is the port one for TLS, WebSocket or HTTP?")]
+    NotMqtt(DecodeError),
     /// The first packet was not CONNACK `[MQTT-3.2.0-1]`.
     #[error("{0:?} instead of CONNACK [MQTT-3.2.0-1]")]
     NotConnack(PacketType),

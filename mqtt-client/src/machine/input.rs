@@ -5,8 +5,8 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 use mqtt_broker_core::qos::{Abandoned, AckedQoS, Seen, Unfinished, WrongAck};
 use mqtt_codec::{
-    Ack, ConnAck, ConnectReturnCode, Delivery, Frame, Packet, PacketId, Publish, PublishBuf,
-    decode, frame,
+    Ack, ConnAck, ConnectReturnCode, DecodeError, Delivery, Frame, Packet, PacketId, PacketType,
+    Publish, PublishBuf, decode, frame,
 };
 
 use super::subscriptions::Stream;
@@ -30,7 +30,7 @@ impl Machine {
             let needed = match frame(&self.tail, self.config.max_incoming) {
                 Ok(Frame::Complete { end, .. }) => end,
                 Ok(Frame::Incomplete { needed }) => needed,
-                Err(error) => return Err(ProtocolError::from(error).into()),
+                Err(error) => return Err(self.undecodable(error, &self.tail).into()),
             };
             let missing = needed.saturating_sub(self.tail.len());
             let (part, rest) = bytes.split_at(missing.min(bytes.len()));
@@ -55,15 +55,29 @@ impl Machine {
     fn carry_out(&mut self, bytes: &[u8], now: Instant) -> Result<usize, ConnectionError> {
         let mut batch = Batch { bytes, block: (0, Bytes::new()) };
         let mut at = 0;
-        while let Some((packet, len)) =
-            decode(bytes.get(at..).unwrap_or_default(), self.config.max_incoming)
-                .map_err(ProtocolError::from)?
-        {
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let decoded = decode(rest, self.config.max_incoming);
+            let Some((packet, len)) = decoded.map_err(|error| self.undecodable(error, rest))?
+            else {
+                return Ok(at);
+            };
             let received = Received { batch: &mut batch, at, len };
             self.handle_packet(packet, received, now)?;
             at += len;
         }
-        Ok(at)
+    }
+
+    /// Bytes that are no packet. What does not even begin as the answer to a CONNECT is most likely from
+    /// something else than a broker.
+    fn undecodable(&self, error: DecodeError, bytes: &[u8]) -> ProtocolError {
+        const CONNACK: u8 = PacketType::ConnAck as u8;
+        match (self.stage, bytes.first()) {
+            (Stage::Connecting { .. }, Some(first)) if first >> 4 != CONNACK => {
+                ProtocolError::NotMqtt(error)
+            }
+            _ => ProtocolError::Malformed(error),
+        }
     }
 
     fn handle_packet(

@@ -1,7 +1,10 @@
 //! Statements of the standard that bind a client and have no better place.
 
+use std::time::Duration;
+
 use mqtt_broker_core::{Broker, Config};
 use mqtt_client::{ConnectionError, Delivered, ProtocolError, Publish, QoS, Status};
+use tokio::io::AsyncWriteExt;
 
 use crate::support::{QUICK, SOON, Wire, scripted};
 
@@ -62,6 +65,31 @@ async fn malformed_packets_end_the_connection() {
             matches!(error, ConnectionError::Protocol(ProtocolError::Malformed(_))),
             "{bytes:02x?}: {error}"
         );
+    }
+}
+
+// An alert of TLS and an answer of HTTP are what a client of another port gets.
+#[tokio::test(start_paused = true)]
+async fn what_answers_is_no_broker_or_a_broken_one() {
+    let alert = &b"\x15\x03\x03\0\x02\x02\x28"[..];
+    let http = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+    for (answer, is_mqtt) in [(alert, false), (http, false), (b"\x2f\x02\0\0", true)] {
+        for cut in [0, 1] {
+            let (builder, mut listener) = scripted();
+            let connecting = tokio::spawn(builder.connect());
+            let mut peer = listener.accept().await;
+            peer.read_connect().await;
+            for part in [&answer[..cut], &answer[cut..]] {
+                // The first byte may have been enough.
+                let _ = peer.io.write_all(part).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            match connecting.await.unwrap().unwrap_err() {
+                ConnectionError::Protocol(ProtocolError::Malformed(_)) => assert!(is_mqtt),
+                ConnectionError::Protocol(ProtocolError::NotMqtt(_)) => assert!(!is_mqtt),
+                other => panic!("{answer:02x?}: {other}"),
+            }
+        }
     }
 }
 
