@@ -125,8 +125,13 @@ fn server_config(options: &Tls) -> Result<ServerConfig, TlsError> {
     };
     let chain = certificates(&options.certificate)?;
     warn_if_others_may_read(&options.key);
-    let key = PrivateKeyDer::from_pem_file(&options.key)
-        .map_err(|error| TlsError::File { file: options.key.clone(), error })?;
+    let key = PrivateKeyDer::from_pem_file(&options.key).map_err(|error| {
+        let file = options.key.clone();
+        match error {
+            pem::Error::NoItemsFound => TlsError::Empty { file, what: "key without passphrase" },
+            error => TlsError::File { file, error },
+        }
+    })?;
     let provider =
         CryptoProvider { cipher_suites: ciphers::suites(options), ..ring::default_provider() };
     let builder = ServerConfig::builder_with_provider(Arc::new(provider))

@@ -405,6 +405,7 @@ fn a_hup_with_a_broken_file_changes_nothing_at_all() {
         wire.ping().len()
     };
     assert_eq!(hup("nothing is changed", 1), 1, "for the key");
+    assert!(broker.log_text().contains("there is no key without passphrase in it"));
     std::fs::write(&server.key, key).expect("it can be written");
     let config = scratch().join(format!("broker-{}.conf", broker.port()));
     let text = std::fs::read_to_string(&config).expect("it is there");

@@ -1,5 +1,6 @@
 //! TLS by rustls.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -267,11 +268,13 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
     let bytes = read(path)?;
+    let failed = |error: &dyn fmt::Display| tls_error(format!("{}: {error}", path.display()));
     match is_pem(&bytes) {
-        true => PrivateKeyDer::from_pem_slice(&bytes)
-            .map_err(|error| tls_error(format!("{}: {error}", path.display()))),
-        false => PrivateKeyDer::try_from(bytes)
-            .map_err(|error| tls_error(format!("{}: {error}", path.display()))),
+        true => PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
+            pem::Error::NoItemsFound => failed(&"there is no key without passphrase in it"),
+            error => failed(&error),
+        }),
+        false => PrivateKeyDer::try_from(bytes).map_err(|error| failed(&error)),
     }
 }
 

@@ -159,6 +159,14 @@ async fn a_file_that_cannot_be_used_is_named() {
         assert!(matches!(error, ConfigError::Tls(_)), "{error}");
         assert!(error.to_string().contains(name), "{error}");
     }
+    let certificates = Certificates::new(&folder);
+    let key =
+        ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "AAAA", "-----END ENCRYPTED PRIVATE KEY-----"];
+    std::fs::write(folder.join("locked.key"), key.join("\n")).unwrap();
+    let tls = Tls::system_roots();
+    let tls = tls.client_certificate(certificates.path("device.pem"), folder.join("locked.key"));
+    let error = Client::builder("mqtts://localhost").tls(tls).start().unwrap_err();
+    assert!(error.to_string().ends_with("locked.key: there is no key without passphrase in it"));
 }
 
 // MQTT-6.0.0-3
