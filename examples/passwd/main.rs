@@ -91,7 +91,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 fn read(file: &Path) -> Result<PasswordText, String> {
     match std::fs::read_to_string(file) {
         Ok(text) => Ok(PasswordText::new(&text)),
-        Err(error) => Err(format!("{}: {error} (-c creates it)", file.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(format!("{}: {error} (-c creates it)", file.display()))
+        }
+        Err(error) => Err(format!("{}: {error}", file.display())),
     }
 }
 
