@@ -13,6 +13,7 @@ use mqtt_client::{
     AckMode, Client, Message, Publish, QoS, Subscription, TopicFilterBuf, TopicNameBuf,
 };
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 
 use connection::{Connection, FAILED};
@@ -133,7 +134,7 @@ async fn run(mut options: Options) -> Result<(), ExitCode> {
         print(&options, &format, &hidden, &client, &mut messages).await
     };
     let result = timeout_at(deadline, work).await;
-    // Also by Ctrl-C and when the time is up: the broker is told, and keeps no will.
+    // Also by Ctrl-C, by TERM and when the time is up: the broker is told, and keeps no will.
     client.shutdown(Duration::from_secs(2)).await;
     result.map_err(timed_out)?
 }
@@ -159,12 +160,18 @@ async fn print(
     if options.exit_when_granted {
         return Ok(());
     }
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let fail = |error| {
+        options.connection.complain(format!("signals: {error}"));
+        ExitCode::from(FAILED)
+    };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
     let mut seen = 0;
     loop {
         let message = tokio::select! {
             message = messages.recv() => message,
-            _ = &mut interrupt => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
         };
         let Some(message) = message else { return Err(ExitCode::from(FAILED)) };
         if options.retained_only && !message.retain() {

@@ -234,6 +234,26 @@ fn a_connection_that_is_lost_is_told() {
     assert!(told.contains("trying again"), "{told}");
 }
 
+// Who says goodbye has no will.
+#[test]
+fn a_subscriber_that_is_asked_to_end_says_goodbye() {
+    let Some(broker) = Broker::start("allow_anonymous true\n") else { return };
+    broker.publish("r/1", b"ready");
+    for program in ["mosquitto_sub", "sub"] {
+        for signal in ["TERM", "INT"] {
+            let line = format!("-t r/1 --will-topic w --will-payload {program}-{signal}");
+            let mut process = broker.spawn(program, &(line + " --will-retain"));
+            // It is there when it prints, and it looks for signals then.
+            let mut out = [0; 6];
+            process.stdout.as_mut().unwrap().read_exact(&mut out).unwrap();
+            let id = process.id().to_string();
+            assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+            assert_eq!(process.wait().unwrap().code(), Some(0), "{program} {signal}");
+        }
+    }
+    assert_eq!(broker.run("mosquitto_sub", "-t w -W 1", b""), (Vec::new(), Some(27)));
+}
+
 /// A connection with CONNECT, CONNACK and a PUBLISH of QoS 1, whose packet id comes back.
 fn accept_message(listener: &TcpListener) -> (TcpStream, [u8; 2]) {
     let (mut stream, _) = listener.accept().unwrap();
