@@ -385,4 +385,19 @@ mod tests {
             prop_assert_eq!(tables.members, 0);
         }
     }
+    #[test]
+    fn what_is_remembered_of_one_broker_is_not_told_of_another() {
+        let state = State::new(Link::Local, &Config::default());
+        let client = Arc::new(crate::Client::nobody());
+        let session = Arc::new(Session::new(id(1), client, true, state));
+        let routers = [Router::new(7), Router::new(7)];
+        for (router, filter) in routers.iter().zip(["a", "b"]) {
+            router.subscribe(TopicFilter::new(filter).unwrap(), &session, QoS::AtMostOnce);
+        }
+        let (mut cache, topic) = (RouteCache::default(), TopicName::new("a").unwrap());
+        for _ in 0..3 {
+            assert_eq!(routers[0].routes(topic, false, &mut cache).len(), 1);
+        }
+        assert_eq!(routers[1].routes(topic, false, &mut cache).len(), 0);
+    }
 }

@@ -1,6 +1,11 @@
 //! The tokio driver over in-memory pipes, on a paused clock.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use mqtt_broker_core::{
@@ -8,7 +13,9 @@ use mqtt_broker_core::{
     ServeError, serve_connection,
 };
 use mqtt_codec::{Publish, QoS, TopicFilter, TopicName};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
 use tokio::task::JoinHandle;
 
 const CONNECT: &[u8] = b"\x10\x0d\0\x04MQTT\x04\x02\0\x0a\0\x01a";
@@ -58,14 +65,108 @@ async fn a_message_leaves_before_its_acknowledgement() {
     // woken.
     tokio::spawn(async move { publisher.read_u8().await.map(|byte| told.send(byte)) });
     tokio::spawn(async move { subscriber.read_u8().await.map(|byte| came.send(byte)) });
+    let sent = tokio::time::Instant::now();
     to_broker.write_all(b"\x32\x06\0\x01t\0\x09x").await.unwrap();
     assert_eq!([order.recv().await, order.recv().await], [Some(0x32), Some(0x40)]);
+    // It waits for its turn, and not for the alarm of the keep alive.
+    assert!(sent.elapsed() < Duration::from_secs(1));
+}
+
+/// A publisher that always has another message, one a turn. Counts the bytes of its answers.
+struct Chatterbox {
+    connect: Option<&'static [u8]>,
+    is_turn_over: bool,
+    answers: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Chatterbox {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.is_turn_over = !self.is_turn_over;
+        if !self.is_turn_over {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        buf.put_slice(self.connect.take().unwrap_or(b"\x32\x06\0\x01t\0\x09x"));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Chatterbox {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.answers.fetch_add(bytes.len(), Ordering::Relaxed);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_are_not_put_off_for_messages_that_keep_coming() {
+    let broker = Broker::new(Config::default(), ());
+    let mut subscription = broker.subscribe(TopicFilter::new("t").unwrap(), QoS::AtLeastOnce);
+    let answers = Arc::<AtomicUsize>::default();
+    let (is_turn_over, told) = (false, Arc::clone(&answers));
+    let io = Chatterbox { connect: Some(CONNECT), is_turn_over, answers: told };
+    tokio::spawn(serve_connection(&broker, io, PeerInfo::default()));
+    // A task as well, so that it waits again whenever the next message comes.
+    let receiver = tokio::spawn(async move {
+        for _ in 0..100 {
+            subscription.recv().await;
+        }
+        answers.load(Ordering::Relaxed)
+    });
+    let answers = receiver.await.unwrap();
+    // CONNACK, and all but what the last turns owe.
+    assert!(answers >= 4 + 4 * 90, "{answers} bytes");
+}
+
+// They are handled together, and so are those who wait for them.
+#[tokio::test(start_paused = true)]
+async fn messages_that_come_together_wake_who_waits_for_them() {
+    let broker = Broker::new(Config::default(), ());
+    for qos in [0, 1, 2] {
+        let [(mut subscriber, _), (mut publisher, _)] = [serve(&broker), serve(&broker)];
+        subscriber.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\x0a\0\x01b").await.unwrap();
+        expect(&mut subscriber, b"\x20\x02\0\0").await;
+        subscriber.write_all(&[0x82, 6, 0, 7, 0, 1, b't', qos]).await.unwrap();
+        expect(&mut subscriber, &[0x90, 3, 0, 7, qos]).await;
+        publisher.write_all(CONNECT).await.unwrap();
+        expect(&mut publisher, b"\x20\x02\0\0").await;
+        let first = 0x30 | qos << 1;
+        let run = match qos {
+            0 => b"\x30\x04\0\x01tx\x30\x04\0\x01ty".to_vec(),
+            _ => [[first, 6, 0, 1, b't', 0, 1, b'x'], [first, 6, 0, 1, b't', 0, 2, b'y']].concat(),
+        };
+        let sent = tokio::time::Instant::now();
+        publisher.write_all(&run).await.unwrap();
+        expect(&mut subscriber, &run).await;
+        // And not by the alarm of the keep alive.
+        assert!(sent.elapsed() < Duration::from_secs(1));
+    }
 }
 
 // MQTT-3.1.2-24
 #[tokio::test(start_paused = true)]
 async fn a_silent_client_is_cut_off_after_one_and_a_half_keep_alives() {
     let broker = Broker::new(Config::default(), ());
+    // For this one the time is kept all along.
+    let (mut patient, _patient) = serve(&broker);
+    patient.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\xff\xff\0\x01b").await.unwrap();
+    expect(&mut patient, b"\x20\x02\0\0").await;
     let (mut io, task) = serve(&broker);
     io.write_all(CONNECT).await.unwrap();
     expect(&mut io, b"\x20\x02\0\0").await;
@@ -116,7 +217,7 @@ async fn a_connection_that_is_handed_to_another_task_keeps_its_keep_alive() {
     let mut connection = Box::pin(serve_connection(&broker, far, PeerInfo::default()));
     io.write_all(CONNECT).await.unwrap();
     for _ in 0..3 {
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         assert!(connection.as_mut().poll(&mut cx).is_pending());
     }
     expect(&mut io, b"\x20\x02\0\0").await;

@@ -273,7 +273,9 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
-    use crate::{Broker, Config, PeerInfo, serve_connection};
+    use crate::router::ReceiverId;
+    use crate::session::{Link, State};
+    use crate::{Broker, Client, Config, PeerInfo, serve_connection};
 
     #[test]
     fn an_alarm_is_late_by_a_part_of_its_time_and_never_early() {
@@ -289,6 +291,23 @@ mod tests {
             .map(|n| round(at(90.0 + f64::from(n) / 100.0), at(f64::from(n) / 100.0)))
             .collect();
         assert!(minute.len() < 100, "{} lists", minute.len());
+    }
+
+    // It may have looked at the clock just before it was due.
+    #[test]
+    fn an_alarm_that_finds_a_task_awake_rings_again() {
+        let client = Arc::new(Client::nobody());
+        let state = State::new(Link::Connected, &Config::default());
+        let session = Arc::new(Session::new(ReceiverId::session(1), client, true, state));
+        let (mut book, mut place, mut rung) = (Book::default(), 0, Vec::new());
+        book.insert(&mut place, &session, 5);
+        let ends = book.lists.remove(&5).unwrap();
+        book.ring(ends, 7, &mut rung);
+        assert!(rung.is_empty());
+        session.lock().register(Waker::noop(), false);
+        let ends = book.lists.remove(&(7 + AGAIN)).expect("it is set anew");
+        book.ring(ends, 7 + AGAIN, &mut rung);
+        assert_eq!((rung.len(), book.lists.len()), (1, 0));
     }
 
     // Clients that come and go would otherwise leave something behind for a day each.
