@@ -160,12 +160,13 @@ async fn print(
     if options.exit_when_granted {
         return Ok(());
     }
-    let fail = |error| {
-        options.connection.complain(format!("signals: {error}"));
+    let fail = |error: String| {
+        options.connection.complain(error);
         ExitCode::from(FAILED)
     };
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
+    let listen = |kind| signal(kind).map_err(|error| fail(format!("signals: {error}")));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
     let mut seen = 0;
     loop {
         let message = tokio::select! {
@@ -186,9 +187,11 @@ async fn print(
         if options.remove_retained && message.retain() {
             remove(client, &message).await;
         }
-        if write(format, &message).is_err() {
+        match write(format, &message) {
+            Ok(()) => {}
             // Whoever read it has gone.
-            return Ok(());
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(fail(format!("standard output: {error}"))),
         }
         seen += 1;
         if options.count == Some(seen) {

@@ -234,6 +234,19 @@ fn a_connection_that_is_lost_is_told() {
     assert!(told.contains("trying again"), "{told}");
 }
 
+#[test]
+fn a_subscriber_that_cannot_print_says_so() {
+    let Some(broker) = Broker::start("allow_anonymous true\n") else { return };
+    broker.publish("r/1", b"lost");
+    let mut command = Command::new(example("sub"));
+    command.args(["-h", "127.0.0.1", "-p", &broker.port.to_string(), "-t", "r/1", "-W", "9"]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let end = command.stdout(full).output().unwrap();
+    let told = String::from_utf8_lossy(&end.stderr);
+    assert_eq!(end.status.code(), Some(1), "{told}");
+    assert!(told.contains("standard output"), "{told}");
+}
+
 // Who says goodbye has no will.
 #[test]
 fn a_subscriber_that_is_asked_to_end_says_goodbye() {
