@@ -2,7 +2,6 @@ use std::task::{Context, Poll};
 
 use mqtt_codec::{QoS, TopicFilter};
 
-use crate::journal::Recorder;
 use crate::router::Sharing;
 use crate::session::{Displaced, Replay, Session};
 use crate::sync::Arc;
@@ -69,8 +68,6 @@ impl Drop for LocalSubscription {
         self.broker.with_worker(|worker| {
             let mut tx = shared.transaction();
             let ended = Some(self.session.lock().end(&self.session, &mut worker.wakes, &mut tx));
-            // Messages of its groups may have to survive with another member.
-            tx.open();
             shared.settle([Displaced { ended, ..Displaced::default() }], tx, worker);
         });
     }

@@ -102,6 +102,10 @@ impl Shared {
         tx: &mut impl Recorder,
     ) -> Vec<(Message, Vec<Report>)> {
         let mut reports = Vec::new();
+        if !shared.is_empty() {
+            // It comes from a session that need not survive, perhaps, and goes to one that does.
+            tx.open();
+        }
         for Queued { message, group, .. } in shared {
             let Some(group) = group else { continue };
             let publication = Publication::from(&message);

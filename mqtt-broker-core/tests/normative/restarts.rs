@@ -260,6 +260,27 @@ fn a_message_of_a_group_survives_with_the_member_that_has_it_now() {
     durable.disk.assert_empty();
 }
 
+// A clean member's messages are nobody's but its own until it leaves.
+#[test]
+fn a_message_of_a_group_survives_when_it_comes_from_a_member_that_does_not() {
+    let mut durable = Durable::new();
+    let mut leaving = durable.world.subscriber("leaving", "$share/g/t", 1);
+    let mut publisher = durable.world.client("p");
+    publisher.publish1("t", "x");
+    leaving.expect(&[&publish(0x32, "t", 1, "x")]);
+    let staying = durable.subscriber("staying", "$share/g/t", 1);
+    leaving.cut();
+    durable.commit();
+    staying.cut();
+    durable.commit();
+
+    let mut durable = durable.restart();
+    let mut staying = durable.back("staying", &[&publish(0x3a, "t", 1, "x")]);
+    staying.ask(&puback(1), b"");
+    durable.commit();
+    durable.disk.assert_empty();
+}
+
 #[test]
 fn the_will_of_a_client_that_was_there_is_published_at_the_next_start() {
     let mut durable = Durable::new();
