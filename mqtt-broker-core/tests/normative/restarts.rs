@@ -281,6 +281,40 @@ fn a_message_of_a_group_survives_when_it_comes_from_a_member_that_does_not() {
     durable.disk.assert_empty();
 }
 
+// One message for a session, and a second one that it has in turn for its group.
+#[test]
+fn a_message_of_a_group_goes_on_and_leaves_the_member_its_own() {
+    for commits in [false, true] {
+        let mut durable = Durable::new();
+        let mut both = durable.subscriber("both", "t", 1);
+        both.send(&subscribe(9, &[("$share/g/t", 1)]));
+        durable.commit();
+        both.expect(&[&suback(9, &[1])]);
+        let mut publisher = durable.world.client("p");
+        publisher.send(&publish(0x32, "t", 1, "x"));
+        if commits {
+            durable.commit();
+        }
+        both.expect(&[&publish(0x32, "t", 1, "x"), &publish(0x32, "t", 2, "x")]);
+        let mut other = durable.world.subscriber("other", "$share/g/t", 1);
+        both.cut();
+        other.expect(&[&publish(0x32, "t", 1, "x")]);
+        durable.commit();
+        publisher.expect(&[&puback(1)]);
+        other.ask(&puback(1), b"");
+
+        let mut durable = durable.restart();
+        let both = durable.back("both", &[&publish(0x3a, "t", 1, "x")]);
+        let mut other = durable.world.subscriber("other", "$share/g/t", 1);
+        both.cut();
+        other.expect_nothing();
+        let mut both = durable.back("both", &[&publish(0x3a, "t", 1, "x")]);
+        both.ask(&puback(1), b"");
+        durable.commit();
+        durable.disk.assert_empty();
+    }
+}
+
 #[test]
 fn the_will_of_a_client_that_was_there_is_published_at_the_next_start() {
     let mut durable = Durable::new();
