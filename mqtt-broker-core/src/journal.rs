@@ -140,20 +140,25 @@ impl Journal {
 
     /// Carries out the loads of which at least the first message is there.
     fn load(&mut self, store: &mut impl Store) -> Result<(), CommitError> {
-        for load in std::mem::take(&mut self.loads) {
-            let messages = store.load(load.session.id().into(), &load.ids)?;
-            if messages.is_empty() {
-                self.loads.push(load);
-            } else {
-                let waker = {
-                    let mut state = load.session.lock();
-                    state.fill(messages);
-                    state.take_waker()
-                };
-                waker.into_iter().for_each(Waker::wake);
+        let mut result = Ok(());
+        self.loads.retain(|load| {
+            if result.is_err() {
+                return true;
             }
-        }
-        Ok(())
+            match store.load(load.session.id().into(), &load.ids) {
+                Ok(messages) if messages.is_empty() => true,
+                Ok(messages) => {
+                    load.fill(messages);
+                    false
+                }
+                Err(error) => {
+                    // A store that is full can be read again later.
+                    result = Err(error);
+                    true
+                }
+            }
+        });
+        result
     }
 
     fn is_idle(&self) -> bool {
@@ -179,6 +184,15 @@ impl Journal {
 }
 
 impl Load {
+    fn fill(&self, messages: Vec<(MessageId, Message)>) {
+        let waker = {
+            let mut state = self.session.lock();
+            state.fill(messages);
+            state.take_waker()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
     fn is_wanted(&self) -> bool {
         self.ids.first().is_some_and(|id| self.session.lock().waits_for(*id))
     }

@@ -316,6 +316,30 @@ fn a_message_of_a_group_goes_on_and_leaves_the_member_its_own() {
 }
 
 #[test]
+fn what_could_not_be_read_for_want_of_room_is_read_later() {
+    let mut durable = Durable::new();
+    durable.subscriber("s", "t", 1).cut();
+    let mut publisher = durable.world.client("p");
+    publisher.send(&publish(0x32, "t", 1, "x"));
+    durable.commit();
+    publisher.expect(&[&puback(1)]);
+    let mut subscriber = durable.world.connecting("s", KEPT);
+    durable.disk.is_closed = true;
+    for _ in 0..2 {
+        let result = durable.journal.commit(&mut durable.disk);
+        assert!(matches!(result, Err(CommitError::Full(_))));
+    }
+    durable.disk.is_closed = false;
+    while durable.commit() {
+        subscriber.received();
+    }
+    subscriber.expect_nothing();
+    subscriber.send(&puback(1));
+    durable.commit();
+    durable.disk.assert_empty();
+}
+
+#[test]
 fn the_will_of_a_client_that_was_there_is_published_at_the_next_start() {
     let mut durable = Durable::new();
     durable.subscriber("s", "will", 1).cut();

@@ -16,6 +16,8 @@ pub(crate) struct Disk {
     last_session: u64,
     pub(crate) is_full: bool,
     pub(crate) is_short: bool,
+    /// It would have to be opened anew to be read, and there is no room for that.
+    pub(crate) is_closed: bool,
 }
 
 struct Kept {
@@ -39,6 +41,9 @@ impl Store for Disk {
         session: SessionId,
         ids: &[MessageId],
     ) -> Result<Vec<(MessageId, Message)>, CommitError> {
+        if self.is_closed {
+            return Err(CommitError::Full("the simulated disk cannot be opened".into()));
+        }
         let load = |id: &MessageId| {
             let kept = self.messages.get(id)?;
             let receiver = kept.receivers.iter().find(|receiver| receiver.session == session);
