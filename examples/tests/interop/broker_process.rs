@@ -1,7 +1,9 @@
+use std::ffi::OsStr;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::SystemTime;
 
@@ -191,34 +193,42 @@ pub(crate) fn broker_program() -> PathBuf {
     example("broker")
 }
 
-/// The path of an example of this package: cargo builds them before it runs its tests.
+/// The path of an example of this package.
 pub(crate) fn example(name: &str) -> PathBuf {
     built(name, &["examples/broker", "examples/passwd", "mqtt-broker-core/src", "mqtt-codec/src"])
 }
 
-/// The path of an example, which was built after everything in these folders of the workspace.
+/// The path of an example, which was built after everything in these folders of the workspace: testing
+/// yesterday's broker would be worse than not testing. `cargo test` builds it before it runs its tests;
+/// with the name of a test target it does not.
 pub(crate) fn built(name: &str, sources: &[&str]) -> PathBuf {
+    static BUILT: Once = Once::new();
     let test = std::env::current_exe().expect("the test knows its own path");
     let profile = test.parent().and_then(Path::parent).expect("it is in target/PROFILE/deps");
     let program = profile.join("examples").join(name);
-    assert!(
-        program.exists(),
-        "{} is missing: `cargo build --example {name}` makes it (cargo test with a name or --test does not)",
-        program.display()
-    );
-    // `cargo test --test interop` runs whatever was built before: testing yesterday's broker would
-    // be worse than not testing.
-    let built = modified(&program);
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let workspace = package.ancestors().find(|folder| folder.join("Cargo.lock").is_file());
     let workspace = workspace.expect("the package is in a workspace");
-    for folder in sources.iter().map(|folder| workspace.join(folder)) {
+    let is_older = |source: &&str| {
+        let folder = workspace.join(source);
         assert!(folder.is_dir(), "{} has moved", folder.display());
-        if let Some(newer) = newest_file(&folder).filter(|file| modified(file) > built) {
-            panic!("{name} is older than {}: cargo build --examples", newer.display());
-        }
+        newest_file(&folder).is_some_and(|file| modified(&file) > modified(&program))
+    };
+    if !program.exists() || sources.iter().any(is_older) {
+        BUILT.call_once(|| build_examples(workspace, profile));
     }
+    assert!(program.exists(), "{} is missing", program.display());
     program
+}
+
+/// Builds all examples as this test was built.
+fn build_examples(workspace: &Path, profile: &Path) {
+    let name = profile.file_name().expect("the profile has a name");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(workspace).args(["build", "--workspace", "--examples", "--profile"]);
+    cargo.arg(if name == "debug" { OsStr::new("dev") } else { name });
+    cargo.arg("--target-dir").arg(profile.parent().expect("it is in a target folder"));
+    assert!(cargo.status().expect("cargo runs").success(), "the examples cannot be built");
 }
 
 /// The source file of a folder and the folders in it that was changed last.
