@@ -8,6 +8,7 @@ use mqtt_codec::{
     TopicName, Unsubscribe, Will,
 };
 
+use crate::groups::{GROUPS, is_shared};
 use crate::oracle::{Message, Oracle, Received};
 use crate::server::Link;
 
@@ -45,6 +46,9 @@ pub(crate) struct Client {
     pub(crate) window: usize,
     /// Ids that the broker uses, by how many messages they carry at the moment.
     in_flight: BTreeMap<u16, QoS>,
+    /// Those of QoS 1 that carry messages of groups: others may have them while it is away.
+    shared: BTreeSet<u16>,
+    pub(crate) is_in_groups: bool,
 }
 
 struct Outgoing {
@@ -95,6 +99,8 @@ impl Client {
         self.answers.clear();
         self.unanswered.clear();
         self.requests.clear();
+        let shared = std::mem::take(&mut self.shared);
+        self.in_flight.retain(|id, _| !shared.contains(id));
         let payload = format!("will of {serial}");
         let has_will = rng.bool();
         let fields = ConnectFields {
@@ -114,6 +120,9 @@ impl Client {
 
     /// Does something of its own accord.
     pub(crate) fn act(&mut self, rng: &mut Rng, link: &mut Link) {
+        if self.is_in_groups && rng.u8(..4) == 0 {
+            return self.act_in_group(rng, link);
+        }
         match rng.u8(..20) {
             0..10 => self.publish(rng, link),
             10..13 => self.subscribe(rng, link),
@@ -142,7 +151,34 @@ impl Client {
         };
         let level = if payload.is_empty() { 0 } else { rng.u8(..3) };
         let topic = TOPICS[rng.usize(..TOPICS.len())].to_string();
-        let message = Message { topic, payload, qos: level, retain };
+        self.publish_message(Message { topic, payload, qos: level, retain }, link);
+    }
+
+    fn act_in_group(&mut self, rng: &mut Rng, link: &mut Link) {
+        let group = rng.usize(..GROUPS.len());
+        let filter = TopicFilter::new(GROUPS[group]).unwrap();
+        match rng.u8(..10) {
+            0..2 => {
+                let request = self.request_id(vec![filter.to_string()]);
+                let filters = [(filter, qos(rng.u8(1..3)))];
+                send(link, &Packet::from(Subscribe::new(id(request), &filters).unwrap()));
+            }
+            2 => {
+                let request = self.request_id(vec![filter.to_string()]);
+                send(link, &Packet::from(Unsubscribe::new(id(request), &[filter]).unwrap()));
+            }
+            _ => {
+                self.sent += 1;
+                let topic = format!("${}/{}:{}", ["g", "h"][group], self.name, self.sent);
+                let payload = topic.clone().into_bytes();
+                let message = Message { topic, payload, qos: rng.u8(1..3), retain: false };
+                self.publish_message(message, link);
+            }
+        }
+    }
+
+    fn publish_message(&mut self, message: Message, link: &mut Link) {
+        let level = message.qos;
         let outgoing = Outgoing {
             id: if level == 0 { 1 } else { self.free_id() },
             message,
@@ -333,6 +369,11 @@ impl Client {
         self.has_new |= !dup;
         assert!(self.unanswered.insert(n), "id {n} is open twice");
         self.in_flight.insert(n, level);
+        if level == QoS::AtLeastOnce && is_shared(publish.topic.as_str()) {
+            self.shared.insert(n);
+        } else {
+            self.shared.remove(&n);
+        }
         assert!(
             self.in_flight.len() <= self.window,
             "{} in flight, {} allowed",

@@ -59,6 +59,10 @@ impl Store for Disk {
 }
 
 impl Disk {
+    pub(crate) fn give_room(&mut self) {
+        (self.is_full, self.is_short, self.is_closed) = (false, false, false);
+    }
+
     fn apply(&mut self, batch: &Batch, record: &Record) {
         match record.clone() {
             Record::Session { session, client_id, user_name, will } => {

@@ -7,6 +7,7 @@
 
 mod client;
 mod disk;
+mod groups;
 mod oracle;
 mod restart;
 mod server;

@@ -9,18 +9,49 @@ use mqtt_broker_core::{
 };
 use mqtt_codec::{Publish, QoS, TopicFilter, TopicName};
 
+use crate::groups::{Shared, is_shared};
 use crate::restart::Durable;
 
 /// What the broker's hooks were told.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Published { client: String, serial: usize, message: Message },
-    Dropped { receiver: Option<String>, topic: String, reason: DropReason },
-    Connected { client: String, serial: usize, present: bool },
-    Disconnected { client: String, serial: usize, reason: Result<Closed, ConnectionError> },
-    Subscribed { client: String, filter: String, qos: u8 },
-    Unsubscribed { client: String, filter: String },
-    Ended { client: String },
+    Published {
+        client: String,
+        serial: usize,
+        message: Message,
+    },
+    Dropped {
+        receiver: Option<String>,
+        topic: String,
+        reason: DropReason,
+    },
+    /// Of a message that is for one member of a group.
+    Delivered {
+        receiver: String,
+        topic: String,
+    },
+    Connected {
+        client: String,
+        serial: usize,
+        present: bool,
+    },
+    Disconnected {
+        client: String,
+        serial: usize,
+        reason: Result<Closed, ConnectionError>,
+    },
+    Subscribed {
+        client: String,
+        filter: String,
+        qos: u8,
+    },
+    Unsubscribed {
+        client: String,
+        filter: String,
+    },
+    Ended {
+        client: String,
+    },
 }
 
 /// A message as the oracle knows it.
@@ -34,21 +65,31 @@ pub(crate) struct Message {
 
 /// The broker's hooks: everything is allowed and written down.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<Event>>>);
+pub(crate) struct Log {
+    events: Arc<Mutex<Vec<Event>>>,
+    /// The broker is to say who owns messages of groups.
+    pub(crate) has_groups: bool,
+}
 
 impl Log {
+    pub(crate) fn new(has_groups: bool) -> Self {
+        Self { has_groups, ..Self::default() }
+    }
+
     fn note(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
+        self.events.lock().unwrap().push(event);
     }
 
     pub(crate) fn take(&self) -> Vec<Event> {
-        std::mem::take(&mut self.0.lock().unwrap())
+        std::mem::take(&mut self.events.lock().unwrap())
     }
 }
 
 impl Hooks for Log {
     fn interests(&self) -> Interests {
-        Interests::default()
+        let mut interests = Interests::default();
+        interests.delivered = self.has_groups;
+        interests
     }
 
     fn authorize_publish(&self, client: &Client, publish: &Publish<'_>) -> Permission {
@@ -87,6 +128,13 @@ impl Hooks for Log {
         self.note(Event::Ended { client: client_id.into() });
     }
 
+    fn delivered(&self, receiver: &str, publish: &Publish<'_>) {
+        let (receiver, topic) = (receiver.into(), publish.topic.to_string());
+        if is_shared(&topic) {
+            self.note(Event::Delivered { receiver, topic });
+        }
+    }
+
     fn dropped(&self, receiver: Option<&str>, topic: TopicName<'_>, reason: DropReason) {
         let (receiver, topic) = (receiver.map(Into::into), topic.to_string());
         self.note(Event::Dropped { receiver, topic, reason });
@@ -116,6 +164,7 @@ pub(crate) struct Oracle {
     pub(crate) publishing: Vec<Vec<u8>>,
     /// Payloads that were acknowledged, at any time.
     pub(crate) acknowledged: HashSet<Vec<u8>>,
+    pub(crate) shared: Shared,
     /// Connections: whether they asked for a clean session, their will, and whether it came.
     pub(crate) connections: BTreeMap<usize, Connection>,
     /// Which session each connection has or had, by the connection that made the session.
@@ -174,6 +223,8 @@ impl Oracle {
     pub(crate) fn apply(&mut self, event: Event) {
         match event {
             Event::Published { client, serial, message } => self.publish(&client, serial, &message),
+            Event::Delivered { receiver, topic } => self.hand_over(&receiver, &topic),
+            Event::Dropped { topic, .. } if is_shared(&topic) => self.drop_shared(&topic),
             Event::Dropped { receiver, topic, reason } => {
                 self.drop_last(receiver.as_deref(), &topic, reason);
             }
@@ -187,10 +238,12 @@ impl Oracle {
                 session.subscriptions.remove(&filter);
                 session.granted.remove(&filter);
                 session.due.retain(|topic, _| !matches(&filter, topic));
+                self.leave_group(&client, &filter);
             }
             Event::Ended { client } => {
                 let session = self.sessions.remove(&client).expect("a session ended twice");
                 assert!(session.serial.is_none(), "the session of a connected client ended");
+                self.end_member(&session);
                 self.ended.insert(session.made_by, session);
             }
         }
@@ -272,6 +325,7 @@ impl Oracle {
         if !present {
             let session = Session { clean, made_by: serial, ..Session::default() };
             let before = self.sessions.insert(client.into(), session);
+            before.iter().for_each(|before| self.end_member(before));
             self.ended.extend(before.map(|before| (before.made_by, before)));
         }
         let session = self.session(client);
@@ -293,7 +347,8 @@ impl Oracle {
             session.serial = None;
             session.cut();
             if session.clean {
-                self.sessions.remove(client);
+                let session = self.sessions.remove(client);
+                session.iter().for_each(|session| self.end_member(session));
             }
         }
     }
@@ -326,12 +381,14 @@ impl Oracle {
     /// A client receives a message on a connection. When the connection's session is over, it is the
     /// rest of an old stream.
     pub(crate) fn received(&mut self, client: &str, serial: usize, received: &Received) {
-        let made_by = self.session_of(serial);
-        let session = self.sessions.get_mut(client);
-        let Some(session) = session.filter(|session| Some(session.made_by) == made_by) else {
-            return;
-        };
+        let Some(made_by) = self.session_of(serial) else { return };
+        let session = self.sessions.get_mut(client).filter(|session| session.made_by == made_by);
+        // One that is over is there again if that was not durable.
+        let Some(session) = session.or_else(|| self.ended.get_mut(&made_by)) else { return };
         let Received { message, id, dup, known } = received;
+        if is_shared(&message.topic) {
+            return self.receive_shared(client, made_by, received);
+        }
         if message.retain {
             session.receive_retained(client, received);
             return;
@@ -372,6 +429,7 @@ impl Oracle {
         let text = String::from_utf8_lossy(payload);
         assert!(self.published.contains_key(payload), "{text} is acknowledged and not published");
         self.acknowledged.insert(payload.into());
+        self.acknowledge_shared(payload);
     }
 
     /// A client's subscriptions are acknowledged.
@@ -406,6 +464,7 @@ impl Oracle {
 
     /// Everything is delivered: nothing that a session still holds is missing.
     pub(crate) fn conclude(&self) {
+        self.conclude_groups();
         for (client, session) in &self.sessions {
             let missing = &session.expected[session.arrived..];
             assert!(missing.is_empty(), "{client} has not received {missing:?}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::groups::Shared;
 use crate::oracle::{Message, Oracle, Session};
 
 /// What is durable when a batch is that was taken at the time.
@@ -9,6 +10,7 @@ use crate::oracle::{Message, Oracle, Session};
 pub(crate) struct Durable {
     sessions: BTreeMap<String, Saved>,
     retained: BTreeMap<String, Message>,
+    pub(crate) shared: Shared,
     /// How many messages of QoS 1 and 2 were published.
     published: usize,
 }
@@ -38,6 +40,7 @@ impl Oracle {
         Durable {
             sessions: sessions.collect(),
             retained: self.retained.clone(),
+            shared: self.shared.clone(),
             published: self.publishing.len(),
         }
     }
@@ -45,6 +48,7 @@ impl Oracle {
     /// The broker ends without a word, and what is not durable never happened. Nothing of that may
     /// have been acknowledged.
     pub(crate) fn crash(&mut self) {
+        self.crash_groups();
         for payload in self.publishing.drain(self.durable.published..) {
             *self.published.get_mut(&payload).expect("it was published") -= 1;
         }

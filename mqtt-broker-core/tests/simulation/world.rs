@@ -29,6 +29,15 @@ pub(crate) struct World {
     local: Option<LocalSubscription>,
     serial: usize,
     sent: u64,
+    /// The widest limits of all lives: what was taken then, stays.
+    widest: Limits,
+}
+
+/// What the broker says that it holds for a session is within these.
+#[derive(Clone, Copy, Default)]
+struct Limits {
+    queued: usize,
+    in_flight: usize,
 }
 
 /// The name under which the oracle knows the program's own subscription.
@@ -38,24 +47,11 @@ impl World {
     /// `durable`: the broker has a journal, and crashes now and then.
     pub(crate) fn new(seed: u64, durable: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let mut config = Config::default();
-        config.hash_seed = seed;
-        config.max_inflight = [1, 2, 3, 10, 32][rng.usize(..5)];
-        config.max_inflight_bytes = [1, 100, usize::MAX][rng.usize(..3)];
-        config.max_queued_messages = [1, 3, 10, 1000][rng.usize(..4)];
-        config.max_queued_bytes = [500, 5000, 1 << 20][rng.usize(..3)];
-        config.max_outbox_bytes = [100, 2000, 1 << 20][rng.usize(..3)];
-        config.max_retained_messages = [2, 100][rng.usize(..2)];
-        if durable {
-            config.max_queued_bytes_in_memory = [0, 100, 64 << 10][rng.usize(..3)];
-        }
-        config.queue_qos0 = rng.u8(..4) == 0;
-        config.session_expiry = rng.bool().then(|| Duration::from_secs(rng.u64(10..500)));
-        config.congestion_timeout = Duration::from_secs(rng.u64(1..20));
+        let config = config(&mut rng, seed, durable);
         let clients = (0..rng.usize(2..8))
             .map(|n| Client::new(format!("client{n}"), config.max_inflight))
             .collect();
-        let log = Log::default();
+        let log = Log::new(durable && rng.bool());
         let start = Instant::now();
         let oracle = Oracle::new(config.queue_qos0);
         let (broker, storage) = if durable {
@@ -79,12 +75,15 @@ impl World {
             local: None,
             serial: 0,
             sent: 0,
+            widest: Limits::default(),
         };
+        world.widen();
         if world.rng.bool() {
             world.subscribe_locally();
         }
         for client in 0..world.clients.len() {
             world.clients[client].clean = world.rng.bool();
+            world.clients[client].is_in_groups = world.log.has_groups;
             world.connect(client);
         }
         world
@@ -115,12 +114,13 @@ impl World {
             match self.rng.u16(..1000) {
                 0..300 => drop(self.commit()),
                 300..303 => self.crash(),
-                303..308 => self.disk().is_full = true,
-                308..313 => self.disk().is_short = true,
-                313..330 => {
-                    self.disk().is_full = false;
-                    self.disk().is_short = false;
+                303..308 => {
+                    let is_closed = self.rng.bool();
+                    let disk = self.disk();
+                    (disk.is_full, disk.is_closed) = (true, is_closed);
                 }
+                308..313 => self.disk().is_short = true,
+                313..330 => self.disk().give_room(),
                 _ => {}
             }
         }
@@ -137,8 +137,7 @@ impl World {
     /// may be missing.
     pub(crate) fn conclude(mut self) -> Summary {
         if self.storage.is_some() {
-            self.disk().is_full = false;
-            self.disk().is_short = false;
+            self.disk().give_room();
         }
         for client in 0..self.clients.len() {
             self.clients[client].appetite = 10_000;
@@ -241,18 +240,29 @@ impl World {
         self.clients.iter_mut().for_each(Client::lose_broker);
         self.oracle.crash();
         // What the old broker still says, nobody hears.
-        self.log = Log::default();
+        self.log = Log::new(self.log.has_groups);
         self.servers.clear();
-        let config = self.broker.config().clone();
+        let before = self.broker.config();
+        let mut config = config(&mut self.rng, before.hash_seed, true);
+        config.queue_qos0 = before.queue_qos0;
         let (broker, journal) = Broker::restore(config, self.log.clone(), disk.recover(), self.now);
         let had_local = self.local.take().is_some();
         self.broker = broker;
         self.storage = Some(Storage { journal, disk });
+        self.widen();
         self.note();
         self.oracle.restarted();
         if had_local {
             self.subscribe_locally();
         }
+    }
+
+    /// Clients hold the broker to the limits that it has now, and may still have more from before.
+    fn widen(&mut self) {
+        let (config, widest) = (self.broker.config(), &mut self.widest);
+        widest.queued = widest.queued.max(config.max_queued_messages);
+        widest.in_flight = widest.in_flight.max(config.max_inflight.into());
+        self.clients.iter_mut().for_each(|client| client.window = widest.in_flight);
     }
 
     fn connect(&mut self, client: usize) {
@@ -419,14 +429,32 @@ impl World {
         assert_eq!(stats.retained as usize, retained.len());
         let bytes: usize = retained.iter().map(|m| m.topic.len() + m.payload.len()).sum();
         assert_eq!(stats.retained_bytes as usize, bytes);
-        let config = self.broker.config();
         for session in sessions {
             // Twice the limit, and a batch of retained messages.
-            let most = config.max_queued_messages * 2 + 64;
+            let most = self.widest.queued * 2 + 64;
             assert!(session.queued <= most, "{session:?}");
-            assert!(session.in_flight <= config.max_inflight.into(), "{session:?}");
+            assert!(session.in_flight <= self.widest.in_flight, "{session:?}");
         }
     }
+}
+
+/// Limits that are met, and some that are not.
+fn config(rng: &mut Rng, seed: u64, durable: bool) -> Config {
+    let mut config = Config::default();
+    config.hash_seed = seed;
+    config.max_inflight = [1, 2, 3, 10, 32][rng.usize(..5)];
+    config.max_inflight_bytes = [1, 100, usize::MAX][rng.usize(..3)];
+    config.max_queued_messages = [1, 3, 10, 1000][rng.usize(..4)];
+    config.max_queued_bytes = [500, 5000, 1 << 20][rng.usize(..3)];
+    config.max_outbox_bytes = [100, 2000, 1 << 20][rng.usize(..3)];
+    config.max_retained_messages = [2, 100][rng.usize(..2)];
+    if durable {
+        config.max_queued_bytes_in_memory = [0, 100, 64 << 10][rng.usize(..3)];
+    }
+    config.queue_qos0 = rng.u8(..4) == 0;
+    config.session_expiry = rng.bool().then(|| Duration::from_secs(rng.u64(10..500)));
+    config.congestion_timeout = Duration::from_secs(rng.u64(1..20));
+    config
 }
 
 /// Where what survives a restart goes.
