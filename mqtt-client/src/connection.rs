@@ -277,6 +277,7 @@ impl Driver {
             state.machine.handle_timeout(now.into_std())?;
             let closing = state.machine.is_closing() && self.out.is_empty();
             let more = state.machine.wants_transmit() && self.out.is_empty();
+            state.is_write_blocked = !self.out.is_empty();
             if !more {
                 state.driver = Some(cx.waker().clone());
             }

@@ -484,7 +484,7 @@ impl Machine {
         if self.ack_deadline().is_some_and(|deadline| deadline <= now) {
             return Err(ConnectionError::Timeout(Step::Ack));
         }
-        if !self.wants_input() {
+        if self.is_connected() && !self.wants_input() {
             return Ok(());
         }
         match self.keep_alive.handle_timeout(now) {

@@ -58,6 +58,9 @@ pub(crate) struct State {
 }
 
 /// Whether the client is to end.
+    /// What was handed out waits for the transport or the store, which wake the task: until then,
+    /// more to send is nothing to do.
+    pub(crate) is_write_blocked: bool,
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stop {
     #[default]
@@ -89,6 +92,7 @@ impl Shared {
             inbox_limit: InboxLimit { messages: 64 << 10, bytes: 4 << 20 },
         };
         let status = watch::Sender::new(Status::Connecting { attempt: 1 });
+            is_write_blocked: false,
         let is_waiting = AtomicBool::new(false);
         Self { state: Mutex::new(state), room: Notify::new(), status, is_waiting }
     }
@@ -176,7 +180,7 @@ impl fmt::Debug for Shared {
 
 impl State {
     fn has_work(&self) -> bool {
-        self.machine.wants_transmit()
+        !self.is_write_blocked && self.machine.wants_transmit()
     }
 
     pub(crate) fn wake_all(&mut self, wakers: Vec<Waker>) {

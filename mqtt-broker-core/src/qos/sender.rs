@@ -134,7 +134,12 @@ impl<T> Sender<T> {
     /// Takes an id for a SUBSCRIBE or UNSUBSCRIBE, which share the ids of PUBLISH. The window does
     /// not count it. `None` when all ids are in use. Give it back with [`release`](Self::release).
     pub fn reserve(&mut self) -> Option<PacketId> {
-        (self.slots.len() < ALL_IDS).then(|| self.push(Slot::Reserved))
+        self.has_id().then(|| self.push(Slot::Reserved))
+    }
+
+    /// Whether [`reserve`](Self::reserve) would give an id now.
+    pub fn has_id(&self) -> bool {
+        self.slots.len() < ALL_IDS
     }
 
     /// Frees an id of [`reserve`](Self::reserve). False when `id` was not reserved.

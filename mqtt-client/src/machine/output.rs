@@ -22,7 +22,7 @@ impl Machine {
             Stage::Connected { .. } => {
                 !self.control.is_empty()
                     || self.ledger.is_ready()
-                    || self.subscriptions.has_changes()
+                    || (self.subscriptions.has_changes() && self.sender.has_id())
                     || !self.resend.is_empty()
                     || self.wants_queued()
                     || (self.shutting_down && self.is_drained())
