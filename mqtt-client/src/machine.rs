@@ -279,13 +279,15 @@ impl Machine {
             self.note(|| Change::Put(number, stored));
         }
         let bytes = queued.message.topic.as_bytes().len() + queued.message.payload.len();
-        if !self.has_room(&queued.message.topic, bytes, queued.replaceable) {
+        let has_room =
+            |machine: &Self| machine.has_room(&queued.message.topic, bytes, queued.replaceable);
+        if !has_room(self) {
             match self.queue.when_full() {
                 WhenFull::DropNewest => {
                     return self.end(queued.message.token, Err(Undelivered::Dropped));
                 }
                 _ => {
-                    while !self.queue.has_room(bytes) {
+                    while !has_room(self) {
                         let Some(oldest) = self.queue.pop() else { break };
                         self.end(oldest.message.token, Err(Undelivered::Dropped));
                     }
@@ -302,7 +304,7 @@ impl Machine {
 
     /// Whether a message of so many bytes can be taken without another being dropped.
     pub(crate) fn has_room(&self, topic: &TopicNameBuf, bytes: usize, replaceable: bool) -> bool {
-        self.queue.has_room(bytes) || (replaceable && self.queue.replaces(topic))
+        self.queue.has_room(bytes) || (replaceable && self.queue.replaces(topic, bytes))
     }
 
     /// Whether a small message can be taken.

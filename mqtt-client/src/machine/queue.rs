@@ -57,6 +57,10 @@ pub(crate) struct Queue {
 /// Far from both ends of the numbers, so that places can be added in front.
 const FIRST_PLACE: u64 = 1 << 63;
 
+/// So many places and expiries of messages that are gone are kept at any length of the queue, so that
+/// a short one is not gone through each time.
+const SPARE: usize = 64;
+
 /// What became of a message that was pushed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
@@ -101,13 +105,17 @@ impl Queue {
         self.len < self.limit.messages && (self.len == 0 || self.bytes + bytes <= self.limit.bytes)
     }
 
-    /// Whether this message would take the place of another, so that it always fits.
-    pub(crate) fn replaces(&self, topic: &TopicNameBuf) -> bool {
-        self.latest.contains_key(topic)
+    /// Whether a message of so many bytes would take the place of another, and fits there.
+    pub(crate) fn replaces(&self, topic: &TopicNameBuf, bytes: usize) -> bool {
+        let older = self.latest.get(topic).and_then(|place| self.at(*place));
+        older.map(|older| older.message.bytes()).is_some_and(|older| {
+            self.len == 1 || bytes <= older || self.bytes - older + bytes <= self.limit.bytes
+        })
     }
 
     /// Adds a message at the end, whether there is room or not.
     pub(crate) fn push(&mut self, queued: Queued) -> Pushed {
+        self.compact();
         let place = self.first + self.entries.len() as u64;
         self.len += 1;
         self.bytes += queued.message.bytes();
@@ -126,13 +134,17 @@ impl Queue {
         }
     }
 
-    /// Puts a message back that was taken from the front.
+    /// Puts a message back that was taken from the front. There may be a newer one of its topic.
     pub(crate) fn push_front(&mut self, queued: Queued) {
+        self.compact();
         self.first -= 1;
         self.len += 1;
         self.bytes += queued.message.bytes();
         self.failing += usize::from(queued.fails_offline);
-        self.entries.push_front(Some(Queued { expires: None, replaceable: false, ..queued }));
+        if let Some(expires) = queued.expires {
+            self.expiries.push(Reverse((expires, self.first)));
+        }
+        self.entries.push_front(Some(Queued { replaceable: false, ..queued }));
     }
 
     /// The message that is next.
@@ -176,6 +188,23 @@ impl Queue {
             self.entries = VecDeque::new();
             self.latest = HashMap::new();
             self.expiries = BinaryHeap::new();
+        }
+    }
+
+    /// Lets go of what is left of messages that are gone, when it is the most of what is held. Behind
+    /// a first message that waits for long it would pile up.
+    fn compact(&mut self) {
+        let most = 2 * self.len + SPARE;
+        if self.entries.len().max(self.expiries.len()) <= most {
+            return;
+        }
+        self.entries.retain(Option::is_some);
+        self.expiries.clear();
+        for (place, queued) in (self.first..).zip(self.entries.iter().flatten()) {
+            self.expiries.extend(queued.expires.map(|expires| Reverse((expires, place))));
+            if queued.replaceable {
+                self.latest.insert(queued.message.topic.clone(), place);
+            }
         }
     }
 
@@ -275,6 +304,49 @@ mod tests {
         queue.push_front(first);
         queue.push_front(queued("a", 0));
         assert_eq!(drained(&mut queue), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_is_put_back_still_expires() {
+        let now = Instant::now();
+        let mut queue = Queue::new(Limit::default());
+        queue.push(Queued { expires: Some(now), ..queued("a", 1) });
+        let first = queue.pop().unwrap();
+        queue.push_front(first);
+        assert_eq!(queue.pop_expired(now).unwrap().message.token.slot, 1);
+        assert!(queue.pop_expired(now).is_none() && queue.is_empty());
+    }
+
+    #[test]
+    fn messages_that_are_gone_take_no_memory() {
+        let now = Instant::now();
+        let mut queue = Queue::new(Limit::default());
+        queue.push(queued("first", 0));
+        queue.push(latest("b", 1));
+        for slot in 2..1000 {
+            queue.push(Queued { expires: Some(now), ..latest("a", slot) });
+            assert!(queue.entries.len() <= 100 && queue.expiries.len() <= 100);
+        }
+        assert_eq!(queue.push(latest("b", 1000)), Pushed::Replaced(token(1)));
+        let first = queue.pop().unwrap();
+        for _ in 0..1000 {
+            queue.push_front(Queued { expires: Some(now), ..first.clone() });
+            queue.pop();
+        }
+        assert!(queue.expiries.len() <= 100);
+        assert_eq!(queue.pop_expired(now).unwrap().message.token.slot, 999);
+        assert_eq!(drained(&mut queue), [1000]);
+    }
+
+    #[test]
+    fn a_newer_message_replaces_if_it_fits_there() {
+        let mut queue = Queue::new(Limit { messages: 2, bytes: 16, when_full: WhenFull::Wait });
+        let topic = TopicNameBuf::new("a").unwrap();
+        assert!(!queue.replaces(&topic, 1));
+        queue.push(latest("a", 1));
+        assert!(queue.replaces(&topic, 1000), "there is no other");
+        queue.push(queued("b", 2));
+        assert!(queue.replaces(&topic, 10) && !queue.replaces(&topic, 11));
     }
 
     #[test]
