@@ -13,10 +13,20 @@ pub(crate) struct KeepAlive {
     answer_within: Duration,
     last_sent: Instant,
     last_received: Instant,
-    /// When the PINGREQ that is not answered was sent.
-    ping_sent: Option<Instant>,
+    ping: Ping,
     /// Since when the transport has taken no byte although there are some.
     stalled: Option<Instant>,
+}
+
+/// How far the PINGREQ is.
+#[derive(Debug)]
+enum Ping {
+    /// There is none, or it is answered.
+    Answered,
+    /// It is to be sent, maybe behind a message that takes long.
+    Due,
+    /// The transport has taken it.
+    Sent(Instant),
 }
 
 /// What is due.
@@ -35,7 +45,7 @@ impl KeepAlive {
             answer_within,
             last_sent: now,
             last_received: now,
-            ping_sent: None,
+            ping: Ping::Answered,
             stalled: None,
         }
     }
@@ -43,12 +53,15 @@ impl KeepAlive {
     /// Any byte shows that the peer is there, also one of a large packet that is not complete.
     pub(crate) fn handle_received(&mut self, now: Instant) {
         self.last_received = now;
-        self.ping_sent = None;
+        self.ping = Ping::Answered;
     }
 
     /// The transport took bytes, and has more to take or not.
     pub(crate) fn handle_sent(&mut self, now: Instant, more: bool) {
         self.last_sent = now;
+        if matches!(self.ping, Ping::Due) && !more {
+            self.ping = Ping::Sent(now);
+        }
         self.stalled = more.then_some(now);
     }
 
@@ -58,9 +71,13 @@ impl KeepAlive {
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let ping = match self.ping_sent {
-            Some(sent) => Some(sent + self.answer_within),
-            None => self.every.map(|every| self.last_sent.min(self.last_received) + every),
+        let ping = match self.ping {
+            Ping::Answered => {
+                self.every.map(|every| self.last_sent.min(self.last_received) + every)
+            }
+            // Until then, it is the transport that has to take bytes.
+            Ping::Due => None,
+            Ping::Sent(sent) => Some(sent + self.answer_within),
         };
         let stalled = self.stalled.map(|since| since + self.answer_within);
         [ping, stalled].into_iter().flatten().min()
@@ -70,10 +87,14 @@ impl KeepAlive {
         if self.stalled.is_some_and(|since| since + self.answer_within <= now) {
             return Due::Dead(Step::Write);
         }
-        match (self.ping_sent, self.every) {
-            (Some(sent), _) if sent + self.answer_within <= now => Due::Dead(Step::PingResponse),
-            (None, Some(every)) if self.last_sent.min(self.last_received) + every <= now => {
-                self.ping_sent = Some(now);
+        match (&self.ping, self.every) {
+            (Ping::Sent(sent), _) if *sent + self.answer_within <= now => {
+                Due::Dead(Step::PingResponse)
+            }
+            (Ping::Answered, Some(every))
+                if self.last_sent.min(self.last_received) + every <= now =>
+            {
+                self.ping = Ping::Due;
                 Due::Ping
             }
             _ => Due::Nothing,
@@ -114,7 +135,26 @@ mod tests {
         keep_alive.handle_received(start + seconds(8));
         assert_eq!(keep_alive.handle_timeout(start + seconds(9)), Due::Nothing);
         assert_eq!(keep_alive.handle_timeout(start + seconds(12)), Due::Ping);
+        keep_alive.handle_sent(start + seconds(12), false);
         assert_eq!(keep_alive.handle_timeout(start + seconds(15)), Due::Dead(Step::PingResponse));
+    }
+
+    // A message that takes longer to send than the keep alive would be begun again for ever.
+    #[test]
+    fn a_ping_behind_a_long_message_has_its_time_when_it_is_sent() {
+        let start = Instant::now();
+        let mut keep_alive = KeepAlive::new(KEEP_ALIVE, ANSWER, start);
+        keep_alive.handle_pending(start);
+        for n in 1..20 {
+            keep_alive.handle_sent(start + seconds(n), true);
+            let due = if n == 6 { Due::Ping } else { Due::Nothing };
+            assert_eq!(keep_alive.handle_timeout(start + seconds(n)), due, "after {n} s");
+        }
+        assert_eq!(keep_alive.deadline(), Some(start + seconds(19) + ANSWER), "it takes nothing");
+        keep_alive.handle_sent(start + seconds(20), false);
+        assert_eq!(keep_alive.deadline(), Some(start + seconds(20) + ANSWER), "no answer");
+        assert_eq!(keep_alive.handle_timeout(start + seconds(22)), Due::Nothing);
+        assert_eq!(keep_alive.handle_timeout(start + seconds(23)), Due::Dead(Step::PingResponse));
     }
 
     #[test]

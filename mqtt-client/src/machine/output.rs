@@ -139,7 +139,8 @@ impl Machine {
     pub(crate) fn handle_written(&mut self, written: usize, now: Instant) {
         self.written += written as u64;
         self.counters.bytes_sent += written as u64;
-        self.keep_alive.handle_sent(now, self.written < self.handed_out);
+        let more = self.written < self.handed_out || !self.control.is_empty();
+        self.keep_alive.handle_sent(now, more);
         while let Some((end, _)) = self.writing.front()
             && *end <= self.written
             && let Some((_, queued)) = self.writing.pop_front()
