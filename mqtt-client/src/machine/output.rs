@@ -127,7 +127,9 @@ impl Machine {
                     queued.message.order = self.next_sending;
                     self.next_sending += 1;
                     write_publish(out, &queued.message, qos.delivery(id, false));
-                    self.last_ack.get_or_insert(now);
+                    if self.sender.in_flight() == 0 {
+                        self.last_ack = Some(now);
+                    }
                     let begun = self.sender.begin(qos, queued.message);
                     debug_assert_eq!(begun.ok(), Some(id), "there is room, and the id is the next");
                 }
