@@ -154,7 +154,7 @@ impl Machine {
         }
         let rate = self.config.replay_rate.filter(|_| !self.queue.is_empty());
         self.replay = rate.map(|rate| Replay::new(rate, now));
-        self.subscriptions.begin_connection(session_present && self.knows_session);
+        self.subscriptions.begin_connection(session_present, self.knows_session);
         self.knows_session = !self.config.clean_session;
         self.events.push_back(Event::Unsubscribed);
         self.note_restored();
@@ -185,7 +185,7 @@ impl Machine {
         }
     }
 
-    fn note_restored(&mut self) {
+    pub(super) fn note_restored(&mut self) {
         if let Stage::Connected { session_present } = self.stage
             && !self.is_restored
             && self.subscriptions.is_settled()

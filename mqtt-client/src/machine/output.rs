@@ -45,6 +45,8 @@ impl Machine {
         if self.is_connected() {
             self.write_answers();
             self.subscriptions.request(&mut self.sender, &mut self.control, now);
+            // A filter that is gone before it was asked for gets no answer.
+            self.note_restored();
         }
         if !self.control.is_empty() {
             out.append(|bytes| bytes.extend_from_slice(&self.control));

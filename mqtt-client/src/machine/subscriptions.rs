@@ -89,7 +89,9 @@ impl Subscriptions {
             Filter { qos, streams: Vec::new(), is_sent: false }
         });
         entry.qos = entry.qos.max(qos);
-        entry.streams.push(stream);
+        if entry.streams.iter().all(|other| other.id != stream.id) {
+            entry.streams.push(stream);
+        }
         // Also when the broker has it: the new stream is to get the retained messages.
         self.changes.push_back(Change::Subscribe(filter));
     }
@@ -173,11 +175,12 @@ impl Subscriptions {
 
     /// A connection is accepted. If the broker has forgotten the session, or we cannot know what it
     /// holds, it is told everything.
-    pub(crate) fn begin_connection(&mut self, session_kept: bool) {
-        if session_kept {
+    pub(crate) fn begin_connection(&mut self, session_present: bool, is_known: bool) {
+        if session_present && is_known {
             return;
         }
-        self.changes.clear();
+        // What is not there needs no end.
+        self.changes.retain(|change| session_present && !change.is_subscribe());
         let mut filters: Vec<_> = self.filters.keys().cloned().collect();
         // So that the same program sends the same bytes.
         filters.sort();
@@ -244,11 +247,12 @@ impl Subscriptions {
     ) -> Result<bool, ProtocolError> {
         let is_it = |r: &Request| r.id == id && r.changes.iter().all(Change::is_subscribe);
         let Some(at) = self.requests.iter().position(is_it) else { return Ok(false) };
-        let Some(request) = self.requests.remove(at) else { return Ok(false) };
-        ids.release(id);
-        if codes.len() != request.changes.len() {
+        // Before it is over: it is asked for again on the next connection.
+        if self.requests.get(at).is_some_and(|request| request.changes.len() != codes.len()) {
             return Err(ProtocolError::SubAckLength(id));
         }
+        let Some(request) = self.requests.remove(at) else { return Ok(false) };
+        ids.release(id);
         for (change, code) in request.changes.iter().zip(codes) {
             let filter = change.filter();
             match code {
