@@ -127,8 +127,7 @@ impl Client {
             }
         };
         let bytes = topic.as_bytes().len() + message.payload.len();
-        // Fixed header, length of the topic, packet id.
-        let (size, limit) = (bytes + 9, self.publish.max_outgoing);
+        let (size, limit) = (packet_len(bytes, message.qos), self.publish.max_outgoing);
         if size > limit {
             return Err(Refusal::Fail(message, PublishError::TooLarge { size, limit }));
         }
@@ -234,15 +233,8 @@ impl Client {
     pub async fn unsubscribe(&self, filter: &str) -> Result<(), SubscribeError> {
         let filter = TopicFilterBuf::new(filter)?;
         self.shared().with(|state| state.machine.unsubscribe_stale(filter.clone()));
-        std::future::poll_fn(|cx| {
-            let mut state = self.shared().lock();
-            if state.is_stopped || state.machine.is_unsubscribed(&filter) {
-                return Poll::Ready(Ok(()));
-            }
-            state.unsubscribing.push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
+        self.shared().wait_for_unsubscribed(&[filter]).await;
+        Ok(())
     }
 
     /// Publishes a request and waits for the first message on `reply_to`, which is subscribed to,
@@ -261,7 +253,8 @@ impl Client {
     ) -> Result<Message, RequestError> {
         let message = message.into();
         let exchange = async {
-            let mut replies = self.subscribe_with(reply_to, message.qos, AckMode::Taken).await?;
+            let replies = self.subscribe_with(reply_to, message.qos, AckMode::Taken).await?;
+            let mut replies = replies.ended_at_broker();
             self.publish(message).await.map(drop)?;
             let reply = replies.recv().await;
             reply.ok_or(RequestError::Subscribe(SubscribeError::Closed))
@@ -347,6 +340,18 @@ impl Client {
         // An error would mean that the sender is gone, which `self` holds.
         let _ = status.wait_for(|status| matches!(status, Status::Stopped(_))).await;
     }
+}
+
+/// Bytes of a PUBLISH with so many bytes of topic and payload (section 3.3).
+fn packet_len(bytes: usize, qos: QoS) -> usize {
+    let remaining = bytes + if qos == QoS::AtMostOnce { 2 } else { 4 };
+    remaining
+        + match remaining {
+            0..0x80 => 2,
+            0x80..0x4000 => 3,
+            0x4000..0x20_0000 => 4,
+            _ => 5,
+        }
 }
 
 /// A time as a store keeps it.

@@ -18,7 +18,7 @@ use crate::machine::Credentials;
 use crate::options::Options;
 use crate::reconnect::Reconnect;
 use crate::send_buffer::SendBuffer;
-use crate::shared::{Shared, State, Stop};
+use crate::shared::{Finish, Shared, Stop};
 use crate::status::Status;
 use crate::store::Writer;
 use crate::transport::Transport;
@@ -51,6 +51,7 @@ const TAKEN_OVER: u32 = 3;
 
 pub(crate) struct Driver {
     shared: Arc<Shared>,
+    finish: Finish,
     options: Options,
     buffer: Vec<u8>,
     out: SendBuffer,
@@ -67,9 +68,10 @@ pub(crate) struct Driver {
 struct Stopped;
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>, options: Options) -> Self {
+    pub(crate) fn new(finish: Finish, options: Options) -> Self {
         Self {
-            shared,
+            shared: finish.shared.clone(),
+            finish,
             options,
             buffer: Vec::new(),
             out: SendBuffer::default(),
@@ -86,9 +88,7 @@ impl Driver {
         first_must_succeed: bool,
         stored: Option<oneshot::Receiver<()>>,
     ) {
-        // Also when the task is dropped with its runtime, nobody is to wait for ever.
-        let mut finish = Finish { shared: self.shared.clone(), cause: None };
-        finish.cause = self.keep_connected(first_must_succeed).await.err();
+        self.finish.cause = self.keep_connected(first_must_succeed).await.err();
         if let Some(ended) = stored {
             // The file is free for another when the client says that it is closed.
             self.shared.with(|state| {
@@ -239,6 +239,8 @@ impl Driver {
             state.machine.handle_close();
             was_connected
         });
+        // Some may not want to wait for the next connection.
+        self.shared.room.notify_waiters();
         self.out.clear();
         match result {
             Ok(()) => {
@@ -275,9 +277,9 @@ impl Driver {
             self.shared.set_waiting(true);
             state.collect_handed();
             state.machine.handle_timeout(now.into_std())?;
+            state.is_write_blocked = !self.out.is_empty();
             let closing = state.machine.is_closing() && self.out.is_empty();
             let more = state.machine.wants_transmit() && self.out.is_empty();
-            state.is_write_blocked = !self.out.is_empty();
             if !more {
                 state.driver = Some(cx.waker().clone());
             }
@@ -360,7 +362,7 @@ impl Driver {
         };
         self.paused_until = wait;
         state.is_read_paused = wait.is_some();
-        wait.is_none() && state.machine.wants_input()
+        wait.is_none() && state.machine.wants_input() && !state.machine.owes_too_much()
     }
 
     /// Writes what is due, until the transport takes no more or nothing is left.
@@ -480,18 +482,4 @@ fn poll_write(
         std::task::ready!(io.poll_write_vectored(cx, &parts[..used]))?
     };
     Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) })
-}
-
-/// Tells everybody that the client has ended, when the task is.
-struct Finish {
-    shared: Arc<Shared>,
-    cause: Option<ConnectionError>,
-}
-
-impl Drop for Finish {
-    fn drop(&mut self) {
-        self.shared.with(State::finish);
-        self.shared.room.notify_waiters();
-        self.shared.tell(Status::Stopped(self.cause.take()));
-    }
 }

@@ -93,7 +93,11 @@ impl Endpoint {
             .map_or(Ok(None), |user| user.map(Some).ok_or(error("bad percent-encoding")))?;
         let (host, port) = if let Some(rest) = host.strip_prefix('[') {
             let (host, port) = rest.split_once(']').ok_or(error("`[` without `]`"))?;
-            (host, port.strip_prefix(':'))
+            let port = match port {
+                "" => None,
+                port => Some(port.strip_prefix(':').ok_or(error("no `:` behind `]`"))?),
+            };
+            (host, port)
         } else {
             host.split_once(':').map_or((host, None), |(host, port)| (host, Some(port)))
         };
@@ -200,9 +204,16 @@ mod tests {
 
     #[test]
     fn a_bad_url_is_refused_without_telling_the_password() {
-        for url in
-            ["", "mqtt://", "http://h", "mqtt://h:99999", "mqtt://[::1", "mqtt://%4@h", "unix:"]
-        {
+        for url in [
+            "",
+            "mqtt://",
+            "http://h",
+            "mqtt://h:99999",
+            "mqtt://[::1",
+            "mqtt://[::1]1",
+            "mqtt://%4@h",
+            "unix:",
+        ] {
             assert!(Endpoint::parse(url).is_err(), "{url}");
         }
         let error = Endpoint::parse("mqtt://me:secret@h:port").unwrap_err().to_string();

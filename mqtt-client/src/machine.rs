@@ -52,6 +52,10 @@ pub(crate) type StreamId = usize;
 /// A buffer that grew beyond this is let go of when it is empty.
 const KEEP_BUFFER: usize = 1 << 10;
 
+/// Bytes of acknowledgements that are due, above which nothing is read. A broker that keeps to the
+/// standard has fewer messages open than there are packet ids: it never comes to this.
+const MAX_ANSWERS: usize = 1 << 20;
+
 /// What the machine needs to know of the options.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -422,6 +426,12 @@ impl Machine {
         self.unread < self.config.max_unread
     }
 
+    /// Whether the broker asks for more answers than it takes. It is not read until it takes some,
+    /// and counts as dead when it does not.
+    pub(crate) fn owes_too_much(&self) -> bool {
+        self.control.len() + 4 * self.ledger.len() > MAX_ANSWERS
+    }
+
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
@@ -526,5 +536,96 @@ impl Machine {
 
     pub(crate) fn unacknowledged_received(&self) -> usize {
         self.ledger.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::send_buffer::SendBuffer;
+
+    fn config() -> Config {
+        Config {
+            client_id: "c".into(),
+            clean_session: true,
+            keep_alive: Duration::from_secs(60),
+            answer_within: Duration::from_secs(10),
+            reply_within: Duration::from_secs(10),
+            ack_within: None,
+            will: None,
+            limit: Limit { messages: 1 << 20, ..Limit::default() },
+            window: u16::MAX,
+            replay_rate: None,
+            max_incoming: 1 << 20,
+            resend_lost: false,
+            max_unread: 1,
+        }
+    }
+
+    /// Writes all that is due, to nobody.
+    fn write(machine: &mut Machine, now: Instant) {
+        for _ in 0..100 {
+            let mut out = SendBuffer::default();
+            machine.poll_transmit(&mut out, now);
+            machine.handle_written(out.len(), now);
+        }
+    }
+
+    fn connected(now: Instant) -> Machine {
+        let mut machine = Machine::new(config(), now);
+        machine.handle_open(&None, now).unwrap();
+        write(&mut machine, now);
+        machine.handle_input(b"\x20\x02\0\0", now).unwrap();
+        machine
+    }
+
+    fn filter() -> TopicFilterBuf {
+        TopicFilterBuf::new("a").unwrap()
+    }
+
+    #[test]
+    fn a_filter_that_is_given_up_before_it_is_asked_for_holds_nothing_back() {
+        let now = Instant::now();
+        let mut machine = Machine::new(config(), now);
+        machine.subscribe(filter(), QoS::AtMostOnce, 0, true);
+        machine.handle_open(&None, now).unwrap();
+        machine.handle_input(b"\x20\x02\0\0", now).unwrap();
+        machine.unsubscribe(&filter(), 0, true);
+        write(&mut machine, now);
+        assert!(machine.is_restored());
+    }
+
+    #[test]
+    fn a_disconnect_that_nobody_takes_has_a_limit_also_while_nothing_is_read() {
+        let now = Instant::now();
+        let mut machine = connected(now);
+        machine.unread = 1;
+        machine.shut_down();
+        machine.poll_transmit(&mut SendBuffer::default(), now);
+        assert!(machine.is_closing());
+        let due = machine.poll_timeout().unwrap();
+        let end = machine.handle_timeout(due);
+        assert!(matches!(end, Err(ConnectionError::Timeout(Step::Write))), "{end:?}");
+    }
+
+    #[test]
+    fn a_request_waits_for_a_packet_id_without_asking_for_its_turn() {
+        let now = Instant::now();
+        let mut machine = connected(now);
+        for _ in 0..u16::MAX {
+            let (topic, token) = (TopicNameBuf::new("t").unwrap(), Token { slot: 0, stored: 0 });
+            let payload = Bytes::new();
+            let message = Outgoing { topic, payload, retain: false, token, order: 0 };
+            let (qos, fails_offline) = (QoS::AtLeastOnce, false);
+            let queued = Queued { message, qos, expires: None, replaceable: false, fails_offline };
+            machine.publish(queued, 0);
+        }
+        write(&mut machine, now);
+        assert_eq!(machine.in_flight(), usize::from(u16::MAX));
+        machine.subscribe(filter(), QoS::AtMostOnce, 0, true);
+        write(&mut machine, now);
+        assert!(!machine.wants_transmit());
+        machine.handle_input(b"\x40\x02\0\x01", now).unwrap();
+        assert!(machine.wants_transmit());
     }
 }

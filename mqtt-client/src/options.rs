@@ -18,7 +18,7 @@ use crate::message::Publish;
 use crate::offline::{Limit, Offline};
 use crate::receipt::Slot;
 use crate::reconnect::Reconnect;
-use crate::shared::{Handle, InboxLimit, Shared};
+use crate::shared::{Finish, Handle, InboxLimit, Shared};
 use crate::status::Status;
 use crate::store::{Store, Writer};
 use crate::subscription::{AckMode, Subscription};
@@ -42,6 +42,7 @@ const MAX_UNREAD: usize = 64 << 20;
 pub struct Builder {
     pub(crate) options: Options,
     handle: Arc<Handle>,
+    finish: Finish,
     invalid: Option<ConfigError>,
     will: Option<Publish>,
     is_persistent: bool,
@@ -103,8 +104,9 @@ impl Builder {
             publish: PublishOptions { offline: Offline::Queue, max_outgoing: MAX_PACKET },
             acks: AckMode::default(),
         };
+        let finish = Finish { shared: shared.clone(), cause: None };
         let handle = Arc::new(Handle { shared });
-        Self { options, handle, invalid, will: None, is_persistent: false, store: None }
+        Self { options, handle, finish, invalid, will: None, is_persistent: false, store: None }
     }
 
     /// The name of the client at the broker (section 3.1.3.1). Default: `mqtt-` and random digits.
@@ -367,7 +369,7 @@ impl Builder {
 
     fn launch(mut self, first_must_succeed: bool) -> Result<Client, ConfigError> {
         self.check()?;
-        let Self { options, handle, store, .. } = self;
+        let Self { options, handle, finish, store, .. } = self;
         let shared = &handle.shared;
         shared.lock().machine.configure(options.machine.clone());
         let stored = match store {
@@ -375,7 +377,7 @@ impl Builder {
             None => None,
         };
         let client = Client::new(handle.clone(), &options);
-        let driver = Driver::new(shared.clone(), options);
+        let driver = Driver::new(finish, options);
         tokio::spawn(driver.run(first_must_succeed, stored));
         Ok(client)
     }

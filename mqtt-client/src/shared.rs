@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use mqtt_codec::TopicFilterBuf;
 use slab::Slab;
 use tokio::sync::{Notify, watch};
 
 pub(crate) use self::inbox::{Handed, Inbox, InboxLimit};
 
-use crate::error::SubscribeError;
+use crate::error::{ConnectionError, SubscribeError};
 use crate::machine::{Config, Event, Machine, StreamId};
 use crate::receipt::Slot;
 use crate::status::{Leftover, Status};
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Somebody who waits for room in the queue may try again.
     pub(crate) room: Notify,
+    /// The broker has answered an UNSUBSCRIBE, or there is no need for one.
+    pub(crate) unsubscribed: Notify,
     pub(crate) status: watch::Sender<Status>,
     /// The task waits, and does not look at what the streams have handed out.
     is_waiting: AtomicBool,
@@ -42,7 +45,7 @@ pub(crate) struct State {
     pub(crate) driver: Option<Waker>,
     /// To be woken when the lock is released.
     wakers: Vec<Waker>,
-    pub(crate) unsubscribing: Vec<Waker>,
+    has_unsubscribed: bool,
     /// How many wait for room in the queue.
     pub(crate) waiting_for_room: usize,
     pub(crate) stop: Stop,
@@ -55,12 +58,12 @@ pub(crate) struct State {
     pub(crate) store: Option<Writer>,
     /// The task is to be woken when messages are taken.
     pub(crate) is_read_paused: bool,
-}
-
-/// Whether the client is to end.
     /// What was handed out waits for the transport or the store, which wake the task: until then,
     /// more to send is nothing to do.
     pub(crate) is_write_blocked: bool,
+}
+
+/// Whether the client is to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stop {
     #[default]
@@ -80,7 +83,7 @@ impl Shared {
             lending: Vec::new(),
             driver: None,
             wakers: Vec::new(),
-            unsubscribing: Vec::new(),
+            has_unsubscribed: false,
             waiting_for_room: 0,
             stop: Stop::No,
             restored: None,
@@ -89,12 +92,13 @@ impl Shared {
             is_stopped: false,
             store: None,
             is_read_paused: false,
+            is_write_blocked: false,
             inbox_limit: InboxLimit { messages: 64 << 10, bytes: 4 << 20 },
         };
         let status = watch::Sender::new(Status::Connecting { attempt: 1 });
-            is_write_blocked: false,
         let is_waiting = AtomicBool::new(false);
-        Self { state: Mutex::new(state), room: Notify::new(), status, is_waiting }
+        let (room, unsubscribed) = (Notify::new(), Notify::new());
+        Self { state: Mutex::new(state), room, unsubscribed, status, is_waiting }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -121,6 +125,23 @@ impl Shared {
         if self.is_waiting.load(Ordering::SeqCst) && self.is_waiting.swap(false, Ordering::SeqCst) {
             let driver = self.lock().driver.take();
             driver.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Ready when the broker has confirmed that nothing more comes for these filters, or the client has
+    /// ended.
+    pub(crate) async fn wait_for_unsubscribed(&self, filters: &[TopicFilterBuf]) {
+        loop {
+            let answered = self.unsubscribed.notified();
+            let is_over = {
+                let state = self.lock();
+                let machine = &state.machine;
+                state.is_stopped || filters.iter().all(|filter| machine.is_unsubscribed(filter))
+            };
+            if is_over {
+                return;
+            }
+            answered.await;
         }
     }
 
@@ -158,9 +179,13 @@ impl Shared {
         let driver = state.has_work().then(|| state.driver.take()).flatten();
         let has_room = state.waiting_for_room > 0 && state.machine.has_queue_room();
         let restored = state.restored.take();
+        let has_unsubscribed = std::mem::take(&mut state.has_unsubscribed);
         drop(state);
         if has_room {
             self.room.notify_one();
+        }
+        if has_unsubscribed {
+            self.unsubscribed.notify_waiters();
         }
         if let Some(session_present) = restored {
             self.tell(Status::Connected { session_present });
@@ -238,7 +263,7 @@ impl State {
                 Event::SubscriptionRefused { stream, filter } => {
                     self.note_grant(stream, &filter, &Err(SubscribeError::Refused));
                 }
-                Event::Unsubscribed => self.wakers.append(&mut self.unsubscribing),
+                Event::Unsubscribed => self.has_unsubscribed = true,
                 Event::Restored { session_present } => {
                     self.restored = Some(session_present);
                     self.has_connected = true;
@@ -259,7 +284,22 @@ impl State {
             inbox.ended.get_or_insert(SubscribeError::Closed);
             self.wakers.extend(inbox.waker.take());
         }
-        self.wakers.append(&mut self.unsubscribing);
+        self.has_unsubscribed = true;
+    }
+}
+
+/// Ends the client when it is dropped, so that nobody waits for ever: with the task, even if that has
+/// never run, or with a builder that made none.
+pub(crate) struct Finish {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) cause: Option<ConnectionError>,
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.shared.with(State::finish);
+        self.shared.room.notify_waiters();
+        self.shared.tell(Status::Stopped(self.cause.take()));
     }
 }
 

@@ -130,6 +130,12 @@ impl Subscription {
         Ok(self)
     }
 
+    /// The same, which ends at the broker too when it is dropped, whatever the session.
+    pub(crate) fn ended_at_broker(mut self) -> Self {
+        self.tell = true;
+        self
+    }
+
     async fn wait_for_grant(&self) -> Result<(), SubscribeError> {
         std::future::poll_fn(|cx| {
             let mut state = self.handle.shared.lock();
@@ -152,24 +158,15 @@ impl Subscription {
     /// Cancel safe: the broker is told even if the future is dropped.
     pub async fn unsubscribe(mut self) {
         self.tell = true;
-        let filters = self.grants();
+        let filters: Vec<_> = self.grants().into_iter().map(|(filter, _)| filter).collect();
         let handle = self.handle.clone();
         drop(self);
         handle.shared.with(|state| {
             // Also what it was told of by an earlier run of the program.
-            let filters = filters.iter().map(|(filter, _)| filter.clone());
+            let filters = filters.iter().cloned();
             filters.for_each(|filter| state.machine.unsubscribe_stale(filter));
         });
-        std::future::poll_fn(|cx| {
-            let mut state = handle.shared.lock();
-            let is_over = |(filter, _): &(_, _)| state.machine.is_unsubscribed(filter);
-            if state.is_stopped || filters.iter().all(is_over) {
-                return Poll::Ready(());
-            }
-            state.unsubscribing.push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        handle.shared.wait_for_unsubscribed(&filters).await;
     }
 }
 

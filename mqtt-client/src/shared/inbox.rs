@@ -193,6 +193,12 @@ impl State {
         if inbox.messages.is_empty() && inbox.messages.capacity() > 64 {
             inbox.messages = VecDeque::new();
         }
+        self.note_taken(bytes);
+        Some(unread)
+    }
+
+    /// So many bytes do not wait any more: the task may read again.
+    fn note_taken(&mut self, bytes: usize) {
         let was_full = !self.machine.wants_input();
         self.machine.unread -= bytes;
         let resumes = self.is_read_paused && self.machine.unread < PAUSE_FROM / 2;
@@ -200,13 +206,12 @@ impl State {
             self.is_read_paused = false;
             self.wake_driver();
         }
-        Some(unread)
     }
 
     /// Drops a stream with what it holds, which counts as taken.
     pub(crate) fn remove_inbox(&mut self, stream: StreamId, tell: bool) {
         let Some(inbox) = self.inboxes.try_remove(stream) else { return };
-        self.machine.unread -= inbox.bytes;
+        self.note_taken(inbox.bytes);
         let numbers = inbox.messages.into_iter().filter_map(|unread| unread.number);
         numbers.chain(inbox.lent).for_each(|number| self.machine.acknowledge(number));
         for (filter, _) in &inbox.filters {

@@ -1,4 +1,5 @@
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -71,7 +72,8 @@ fn serve(store: &mut dyn Store, changes: &Receiver<(u64, Vec<Change>)>, shared: 
             number = next;
             batch.extend(more);
         }
-        let written = store.write(&batch);
+        let written = catch_unwind(AssertUnwindSafe(|| store.write(&batch)))
+            .unwrap_or_else(|_| Err(io::Error::other("the store panicked")));
         let failed = written.is_err();
         if let Some(shared) = shared.upgrade() {
             shared.with(|state| {

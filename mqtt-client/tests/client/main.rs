@@ -8,6 +8,7 @@ mod policies;
 #[cfg(unix)]
 mod processes;
 mod proxy;
+mod rare;
 mod scripted;
 mod statements;
 #[cfg(feature = "file-store")]
