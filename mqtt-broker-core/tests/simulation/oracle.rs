@@ -87,9 +87,7 @@ impl Log {
 
 impl Hooks for Log {
     fn interests(&self) -> Interests {
-        let mut interests = Interests::default();
-        interests.delivered = self.has_groups;
-        interests
+        Interests { delivered: self.has_groups, ..Interests::default() }
     }
 
     fn authorize_publish(&self, client: &Client, publish: &Publish<'_>) -> Permission {
