@@ -285,6 +285,11 @@ impl Shared {
         self.log.as_ref().is_some_and(|log| log.has_failed())
     }
 
+    /// Whether a client whose last change is in batch `after` should wait for it without an answer.
+    pub(crate) fn is_journal_behind(&self, after: u64) -> bool {
+        after > 0 && self.log.as_ref().is_some_and(|log| log.is_behind())
+    }
+
     /// Whether a client that waits should send nothing more for now.
     pub(crate) fn is_journal_congested(&self, wait: &Wait) -> bool {
         self.log.as_ref().is_some_and(|log| log.is_congested(wait))

@@ -481,6 +481,11 @@ impl Connection {
             },
         };
         if self.broker.shared().poll_durable(&mut gated.wait, cx).is_ready() {
+            if gated.buffer.is_empty() {
+                // There was something to wait for and nothing to say.
+                worker.recycle(gated.buffer);
+                return self.collect(worker, cx);
+            }
             return Poll::Ready(Transmit::Write(gated.buffer));
         }
         if self.broker.shared().has_store_failed() {
@@ -714,6 +719,12 @@ impl Replies {
             let buffer = self.buffer.get_or_insert_with(|| worker.buffer());
             buffer.append(|own| acks.for_each(|ack| own.extend_from_slice(&ack.to_bytes())));
         }
+    }
+
+    /// Has the client wait for batch `after` of the journal, and be read no more if that takes long,
+    /// whether or not it gets an answer.
+    fn wait_for(&mut self, after: u64, worker: &mut Worker) {
+        self.buffer.get_or_insert_with(|| worker.buffer()).wait_for(after);
     }
 
     fn is_empty(&self) -> bool {

@@ -16,8 +16,8 @@ pub use batch::{Batch, InFlight, MessageId, Progress, Receiver, Record, SessionI
 pub use recovered::{Recovered, RecoveredMessage, RecoveredSession, RecoveredSubscription};
 pub(crate) use transaction::{Recorder, Transaction, Unrecorded};
 
-/// Bytes of topics and payloads that wait to be durable before publishers that wait for their
-/// acknowledgements are not read any more. Many commits' worth, and little beside the queues.
+/// Bytes that wait to be durable before clients that wait for it are not read any more. Many commits'
+/// worth, and little beside the queues.
 const MAX_BACKLOG: usize = 16 << 20;
 
 /// Where batches are made durable: a file, or what a program of its own needs.
@@ -329,8 +329,7 @@ impl Log {
 
     /// Whether who waits for this should publish no more for now.
     pub(crate) fn is_congested(&self, wait: &Wait) -> bool {
-        self.backlog.load(Ordering::Relaxed) > MAX_BACKLOG as u64
-            || wait.acknowledges && self.is_short.load(Ordering::Relaxed)
+        self.is_behind() || wait.acknowledges && self.is_short.load(Ordering::Relaxed)
     }
 
     /// Whether waiting is in vain.
@@ -364,7 +363,12 @@ impl Log {
         }
     }
 
-    /// Counts a message that waits to be durable.
+    /// Whether clients that publish should wait although nobody asks for an answer.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.backlog.load(Ordering::Relaxed) > MAX_BACKLOG as u64
+    }
+
+    /// Counts what waits to be durable.
     fn add_to_backlog(&self, bytes: usize) {
         self.backlog.fetch_add(bytes as u64, Ordering::Relaxed);
     }

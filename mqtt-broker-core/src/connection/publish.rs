@@ -47,6 +47,9 @@ impl Open {
         let publication = Publication::new(publish);
         let after = shared.publish_from(&self.client, &publication, received, worker)?;
         replies.acknowledge(publish.delivery, after, worker);
+        if shared.is_journal_behind(after) {
+            replies.wait_for(after, worker);
+        }
         self.hold(shared, worker, now);
         Ok(())
     }

@@ -22,7 +22,7 @@ pub struct Batch {
     pub(crate) records: Vec<Record>,
     /// Of all its messages.
     pub(crate) receivers: Vec<Receiver>,
-    /// Topics and payloads.
+    /// Of texts and payloads.
     pub(crate) bytes: usize,
 }
 
@@ -158,6 +158,7 @@ pub struct InFlight {
 impl Batch {
     /// Adds a change other than [`Record::Message`], as the test of a store does.
     pub fn push(&mut self, record: Record) {
+        self.bytes += record.size();
         self.records.push(record);
     }
 
@@ -171,8 +172,7 @@ impl Batch {
         let first = self.receivers.len();
         self.receivers.extend(receivers);
         let receivers = first..self.receivers.len();
-        self.bytes += message.size();
-        self.records.push(Record::Message { id, message, receivers });
+        self.push(Record::Message { id, message, receivers });
     }
 
     /// The changes.
@@ -208,6 +208,31 @@ impl Batch {
         self.records.clear();
         self.receivers.clear();
         self.bytes = 0;
+    }
+}
+
+impl Record {
+    /// Bytes that it takes while it waits, if a client can make it larger or more of its kind. 0 for
+    /// what only follows from messages: these are counted, and bound it.
+    pub(crate) fn size(&self) -> usize {
+        let texts = match self {
+            Self::Session { client_id, user_name, will, .. } => {
+                let user_name = user_name.as_ref().map_or(0, String::len);
+                client_id.len() + user_name + will.as_ref().map_or(0, Message::size)
+            }
+            Self::Subscribe { filter, .. } | Self::Unsubscribe { filter, .. } => {
+                filter.as_bytes().len()
+            }
+            Self::Retain { message } => message.size(),
+            Self::Unretain { topic } => topic.as_bytes().len(),
+            Self::Message { message, .. } => return message.size(),
+            Self::SessionEnd { .. }
+            | Self::Replayed { .. }
+            | Self::Done { .. }
+            | Self::Withdraw { .. }
+            | Self::Progress { .. } => return 0,
+        };
+        size_of::<Self>() + texts
     }
 }
 

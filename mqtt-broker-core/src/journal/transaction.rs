@@ -183,7 +183,8 @@ impl Open<'_> {
         if matches!(record, Record::SessionEnd { .. }) {
             pending.last_end = pending.batch.number;
         }
-        pending.batch.records.push(record);
+        self.log.add_to_backlog(record.size());
+        pending.batch.push(record);
         self.after = pending.batch.number;
     }
 
@@ -221,13 +222,10 @@ impl Open<'_> {
 
     fn end_message(&mut self, publication: &Publication<'_>) {
         let Some((id, first)) = self.message.take() else { return };
-        let batch = &mut self.pending.batch;
-        let receivers = first..batch.receivers.len();
+        let receivers = first..self.pending.batch.receivers.len();
         if !receivers.is_empty() {
             let message = publication.message().clone();
-            batch.bytes += message.size();
-            self.log.add_to_backlog(message.size());
-            batch.records.push(Record::Message { id, message, receivers });
+            self.record(Record::Message { id, message, receivers });
         }
     }
 

@@ -84,7 +84,7 @@ fn a_puback_leaves_when_the_message_is_durable() {
     durable.disk.is_full = true;
     assert!(matches!(durable.journal.commit(&mut durable.disk), Err(CommitError::Full(_))));
     publisher.expect_nothing();
-    durable.disk.is_full = false;
+    durable.disk.give_room();
     assert!(durable.commit());
     publisher.expect(&[&puback(1)]);
 
@@ -329,7 +329,7 @@ fn what_could_not_be_read_for_want_of_room_is_read_later() {
         let result = durable.journal.commit(&mut durable.disk);
         assert!(matches!(result, Err(CommitError::Full(_))));
     }
-    durable.disk.is_closed = false;
+    durable.disk.give_room();
     while durable.commit() {
         subscriber.received();
     }
@@ -337,6 +337,49 @@ fn what_could_not_be_read_for_want_of_room_is_read_later() {
     subscriber.send(&puback(1));
     durable.commit();
     durable.disk.assert_empty();
+}
+
+/// A client that goes on while the disk is full is read up to some megabytes, and then no more until
+/// there is room.
+#[track_caller]
+fn is_held_back(request: &[u8], answer: &[u8]) {
+    const MOST: usize = 18 << 20;
+    let mut durable = Durable::new();
+    let mut client = durable.kept("c");
+    durable.commit();
+    durable.disk.is_full = true;
+    let mut sent = 0;
+    while client.wants_input() {
+        client.send(request);
+        sent += 1;
+        client.expect_nothing();
+        assert!(sent * request.len() <= MOST, "{sent} requests were read");
+        assert!(matches!(durable.journal.commit(&mut durable.disk), Err(CommitError::Full(_))));
+    }
+    assert!(sent > 100, "{sent} requests are nothing");
+    durable.disk.give_room();
+    while durable.commit() {
+        client.received();
+    }
+    assert!(client.wants_input());
+    client.send(request);
+    let mut received = Vec::new();
+    while durable.commit() {
+        received.extend(client.received().0);
+    }
+    assert_eq!(Wire(received), Wire(answer.to_vec()));
+}
+
+#[test]
+fn a_client_is_held_back_whose_retained_messages_wait_for_the_disk() {
+    is_held_back(&publish(0x31, "t", 0, &"x".repeat(64 << 10)), b"");
+}
+
+#[test]
+fn a_client_is_held_back_whose_subscriptions_wait_for_the_disk() {
+    let filters = (0..100).map(|n| format!("{n}/{}", "x".repeat(1000))).collect::<Vec<_>>();
+    let all: Vec<_> = filters.iter().map(|filter| (&filter[..], 1)).collect();
+    is_held_back(&subscribe(7, &all), &suback(7, &[1; 100]));
 }
 
 #[test]
