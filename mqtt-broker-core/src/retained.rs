@@ -47,7 +47,10 @@ impl Retained {
         if count >= config.max_retained_messages || bytes > config.max_retained_bytes {
             let replaced = store.messages.get(topic).map(Kept::size);
             let one_more = replaced.is_none() && count >= config.max_retained_messages;
-            if one_more || bytes - replaced.unwrap_or(0) > config.max_retained_bytes {
+            // An earlier life may have had wider limits: what is no larger comes in any case.
+            let replaced = replaced.unwrap_or(0);
+            let is_larger = publication.size() > replaced;
+            if one_more || is_larger && bytes - replaced > config.max_retained_bytes {
                 return Err(Full);
             }
         }
@@ -247,6 +250,21 @@ mod tests {
             }
             prop_assert_eq!(topics(&pages), expected);
         }
+    }
+
+    // The limits may be narrower than those under which it was kept.
+    #[test]
+    fn what_is_over_the_limit_is_replaced_by_what_is_no_larger() {
+        let retained = Retained::default();
+        let config = limits(1, 10);
+        for topic in ["a", "b"] {
+            retained.restore(&message(topic, 20));
+        }
+        assert_eq!(keep(&retained, &message("a", 21), &config), Err(Full));
+        assert_eq!(keep(&retained, &message("a", 20), &config), Ok(()));
+        assert_eq!(keep(&retained, &message("b", 5), &config), Ok(()));
+        assert_eq!(keep(&retained, &message("c", 1), &config), Err(Full));
+        assert_eq!(retained.size(), (2, 27));
     }
 
     #[test]
