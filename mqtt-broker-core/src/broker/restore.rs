@@ -11,6 +11,7 @@ use crate::hooks::Hooks;
 use crate::journal::{
     Journal, Log, MessageId, Recorder, Recovered, RecoveredSession, RecoveredSubscription,
 };
+use crate::router::Sharing;
 use crate::session::{Displaced, Link, Replay, Session, State, Will};
 use crate::sync::Arc;
 
@@ -69,7 +70,7 @@ impl Shared {
         let client = Arc::new(Client::restored(&recovered.client_id, user_name.as_deref()));
         let mut state = State::new(Link::Absent(self.origin.moment(now)), &self.config);
         for RecoveredSubscription { filter, qos, is_replayed } in &recovered.subscriptions {
-            if !is_replayed {
+            if !is_replayed && Sharing::of(filter.as_topic_filter()) == Sharing::None {
                 let replay = Replay { filter: filter.clone(), qos: *qos, after: None };
                 state.deliveries.replays.push_back(replay);
             }

@@ -239,6 +239,18 @@ fn retained_messages_survive_and_what_they_owe_new_subscriptions() {
 }
 
 #[test]
+fn what_is_retained_is_not_sent_to_groups_after_a_restart_either() {
+    let mut durable = Durable::new();
+    let mut publisher = durable.world.client("p");
+    publisher.send(&publish(0x33, "$share/g/t", 1, "x"));
+    durable.commit();
+    publisher.expect(&[&puback(1)]);
+    durable.subscriber("s", "$share/g/t", 1);
+    let mut durable = durable.restart();
+    durable.back("s", &[]);
+}
+
+#[test]
 fn a_message_of_a_group_survives_with_the_member_that_has_it_now() {
     let mut durable = Durable::new();
     let leaving = durable.subscriber("leaving", "$share/g/t", 1);
