@@ -28,7 +28,8 @@ pub struct Config {
     /// one is refused with return code 3. Default 100,000.
     pub max_sessions: usize,
     /// How long the session of an absent client is kept; `None` for ever. Default 7 days. It is
-    /// [`Broker::sweep`](crate::Broker::sweep) that ends it.
+    /// [`Broker::sweep`](crate::Broker::sweep) that ends it. A broker that is started again begins to
+    /// count anew.
     pub session_expiry: Option<Duration>,
     /// Largest keep alive accepted, in seconds; more is refused with return code 2, and below
     /// 65,535 so is 0, which means none. Default 65,535.
