@@ -109,6 +109,31 @@ fn a_million_malformed_packets_leave_memory_where_it_was() {
     assert_eq!((after.sessions, after.subscriptions), (before.sessions, before.subscriptions));
 }
 
+// Ids, names, filters and topics that nobody has had before, each time.
+#[test]
+fn clients_and_topics_that_come_and_go_leave_memory_where_it_was() {
+    let world = World::new();
+    let go_round = |n: usize| {
+        let mut client = world.client(&format!("client {n}"));
+        for filter in [format!("exact/{n}"), format!("{n}/+/wild"), format!("$share/{n}/a/#")] {
+            client.ask(&subscribe(9, &[(&filter, 1)]), &suback(9, &[1]));
+        }
+        client.retain(&format!("kept/{n}"), "x");
+        client.retain(&format!("kept/{n}"), "");
+        client.leave();
+        let mut kept = world.kept(&format!("kept {n}"), false);
+        kept.subscribe(&format!("{n}/#"), 1);
+        kept.cut();
+        assert!(world.broker.delete_session(&format!("kept {n}")));
+    };
+    // What was looked up last is remembered for as long as it may be asked for again.
+    (0..5000).for_each(go_round);
+    let info = measure(|| (5000..25_000).for_each(go_round));
+    assert!(info.bytes_current.abs() < 1000, "{} bytes stay", info.bytes_current);
+    let stats = world.broker.stats();
+    assert_eq!((stats.sessions, stats.subscriptions, stats.retained), (0, 0, 0));
+}
+
 #[test]
 fn one_qos_2_id_again_and_again_costs_nothing() {
     let world = World::new();
