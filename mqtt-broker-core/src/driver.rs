@@ -54,8 +54,9 @@ pub enum ServeError {
 ///
 /// Spawn it as it is, as below: a block around it (`async move { serve_connection(..).await }`) has room
 /// for its arguments as long as the client is there. With a [`TcpStream`] its task is 256 bytes, and the
-/// rest of an idle connection belongs to its client and session. One more task on the same runtime keeps
-/// the time for the keep alives of all connections.
+/// rest of an idle connection belongs to its client and session. One more task, on the runtime of one of
+/// the connections, keeps the time for the keep alives of all: a runtime that serves a client is to be run
+/// or ended, and not just left alone.
 ///
 /// [`TcpStream`]: https://docs.rs/tokio/latest/tokio/net/struct.TcpStream.html
 ///
