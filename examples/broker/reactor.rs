@@ -306,7 +306,8 @@ impl TcpConnection {
                     Ok(Watch::Tokio(Box::new(copy)))
                 })
             }
-            Watch::Tokio(stream) if is_quiet => {
+            // Who waits for room to write is known to tokio only.
+            Watch::Tokio(stream) if is_quiet && stream.try_write(b"").is_ok() => {
                 copy(stream).and_then(|copy| self.table.watch(TcpStream::from_std(copy)))
             }
             _ => return,
@@ -421,9 +422,13 @@ impl Drop for TcpConnection {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::descriptors;
 
     async fn pair(reactor: &Reactor) -> (tokio::net::TcpStream, TcpConnection) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -482,18 +487,158 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_tried_in_vain_is_waited_for() {
+        let reactor = Reactor::start().expect("a descriptor is left");
+        let (mut near, mut far) = pair(&reactor).await;
+        near.write_all(b"1").await.expect("it is open");
+        // A read that is filled does not tell whether there is more.
+        assert_eq!(far.read_u8().await.expect("it was sent"), b'1');
+        let mut byte = [0];
+        let mut buf = ReadBuf::new(&mut byte);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut far).poll_read(&mut cx, &mut buf).is_pending());
+        // Another task goes on with it.
+        let reader = tokio::spawn(async move { far.read_u8().await });
+        tokio::task::yield_now().await;
+        near.write_all(b"2").await.expect("it is open");
+        assert_eq!(reader.await.expect("no panic").expect("it was sent"), b'2');
+    }
+
+    #[tokio::test]
+    async fn what_the_system_tells_meanwhile_is_not_forgotten() {
+        let reactor = Reactor::start().expect("a descriptor is left");
+        let (table, place) = (&*reactor.0, reactor.0.slots().insert(Slot::default()));
+        let tell = || table.slots()[place].read.note(true, false);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut poll = |attempt: &mut dyn FnMut() -> io::Result<(usize, usize)>| {
+            table.poll_io(place as u32, Direction::Read, &mut cx, attempt)
+        };
+        tell();
+        let mut attempts = 0;
+        let polled = poll(&mut || {
+            attempts += 1;
+            match attempts {
+                1 => {
+                    tell();
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                _ => {
+                    tell();
+                    Ok((1, 10))
+                }
+            }
+        });
+        assert!(matches!(polled, Poll::Ready(Ok(1))) && attempts == 2);
+        assert!(matches!(poll(&mut || Ok((1, 10))), Poll::Ready(Ok(1))), "told with the last one");
+        assert!(poll(&mut || Ok((1, 10))).is_pending(), "all that there was");
+    }
+
+    #[tokio::test]
+    async fn a_writer_is_woken_when_there_is_room_again() {
+        let reactor = Reactor::start().expect("a descriptor is left");
+        let (mut near, mut far) = pair(&reactor).await;
+        let writer = tokio::spawn(async move { far.write_all(&[7; 20_000_000]).await });
+        let mut got = Vec::new();
+        near.read_to_end(&mut got).await.expect("it is sent");
+        writer.await.expect("no panic").expect("all is sent");
+        assert_eq!(got.len(), 20_000_000);
+    }
+
+    /// Remembers that somebody was woken.
+    #[derive(Default)]
+    struct Bell(AtomicBool);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    // One task reads and another one writes.
+    #[tokio::test]
+    async fn a_writer_that_waits_is_woken_whoever_watches() {
+        let reactor = Reactor::start().expect("a descriptor is left");
+        for comes_back in [false, true] {
+            let (mut near, mut far) = pair(&reactor).await;
+            let now = far.table.now();
+            if comes_back {
+                (0..BUSY).for_each(|_| far.keep_pace(now));
+                assert!(matches!(far.watch, Watch::Tokio(_)));
+                far.write_all(b"x").await.expect("it is open");
+            }
+            let bell = Arc::new(Bell::default());
+            let waker = Waker::from(Arc::clone(&bell));
+            let mut cx = Context::from_waker(&waker);
+            while Pin::new(&mut far).poll_write(&mut cx, &[7; 100_000]).is_ready() {
+                // Room for tokio's budget of a task as well.
+                tokio::task::yield_now().await;
+            }
+            match comes_back {
+                true => far.keep_pace(now + QUIET),
+                false => (0..BUSY).for_each(|_| far.keep_pace(now)),
+            }
+            let mut bytes = vec![0; 100_000];
+            for _ in 0..1000 {
+                if bell.0.load(Ordering::Relaxed) {
+                    break;
+                }
+                // It may be woken when all is read.
+                let read = near.read(&mut bytes);
+                let _ = tokio::time::timeout(Duration::from_millis(10), read).await;
+            }
+            assert!(bell.0.load(Ordering::Relaxed), "comes back: {comes_back}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_a_shutdown_can_be_answered() {
+        let reactor = Reactor::start().expect("a descriptor is left");
+        let (mut near, mut far) = pair(&reactor).await;
+        far.write_all(b"?").await.expect("it is open");
+        far.shutdown().await.expect("it is open");
+        let mut got = Vec::new();
+        near.read_to_end(&mut got).await.expect("it is sent");
+        assert_eq!(got, b"?");
+        near.write_all(b"!").await.expect("it is half open");
+        assert_eq!(far.read_u8().await.expect("it was sent"), b'!');
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_the_system_tells_of_at_a_time_are_served() {
+        descriptors::raise_limit();
+        let reactor = Reactor::start().expect("a descriptor is left");
+        let mut readers = Vec::new();
+        let mut nears = Vec::new();
+        for _ in 0..EVENTS + 100 {
+            let (near, mut far) = pair(&reactor).await;
+            nears.push(near);
+            readers.push(tokio::spawn(async move { far.read_u8().await }));
+        }
+        tokio::task::yield_now().await;
+        for near in &mut nears {
+            near.try_write(b"x").expect("it is open");
+        }
+        for reader in readers {
+            assert_eq!(reader.await.expect("no panic").expect("it was sent"), b'x');
+        }
+    }
+
+    #[tokio::test]
     async fn a_busy_connection_goes_over_to_tokio_and_a_quiet_one_comes_back() {
         let reactor = Reactor::start().expect("a descriptor is left");
         let (mut near, mut far) = pair(&reactor).await;
         for n in 0..70 {
-            if n == 60 {
-                // The clock is as if it had been quiet since the last one.
-                far.keep_pace(far.table.now() + QUIET);
+            // The clock is as if it had been quiet since the last one, for nearly long enough.
+            match n {
+                50 => far.keep_pace(far.table.now() + QUIET - 1),
+                60 => far.keep_pace(far.table.now() + QUIET - 1 + QUIET),
+                _ => {}
             }
             near.write_all(&[n]).await.expect("it is open");
             assert_eq!(far.read_u8().await.expect("it was sent"), n);
             let is_busy = matches!(far.watch, Watch::Tokio(_));
             assert_eq!(is_busy, matches!(n, 15..60), "{n}");
+            assert_eq!(reactor.0.slots().len(), usize::from(!is_busy));
             far.write_u8(n).await.expect("it is open");
             assert_eq!(near.read_u8().await.expect("it was sent"), n);
         }
