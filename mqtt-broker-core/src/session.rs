@@ -163,11 +163,17 @@ pub(crate) struct Received<'a> {
 }
 
 impl Received<'_> {
-    /// Remembers its id, in the transaction that hands it to its receivers.
-    pub(crate) fn note(self, tx: &mut impl Recorder) {
+    /// Whether the session is still the connection's. With a journal nobody takes it over before the
+    /// transaction ends.
+    pub(crate) fn counts(&self, tx: &mut impl Recorder) -> bool {
         if self.session.is_kept() {
             tx.open();
         }
+        self.session.lock_for(self.epoch).is_some()
+    }
+
+    /// Remembers its id, in the transaction that hands it to its receivers.
+    pub(crate) fn note(self, tx: &mut impl Recorder) {
         let Some(mut state) = self.session.lock_for(self.epoch) else { return };
         // It was looked up before, and ids of this connection come to nobody else.
         let _ = state.deliveries.receiver.handle_publish(self.id);

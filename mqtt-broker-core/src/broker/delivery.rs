@@ -15,14 +15,14 @@ use crate::{Client, ConnectionError, Worker};
 
 impl Shared {
     /// Routes a client's message, if it may publish it [MQTT-3.3.5-2], and remembers the id of one of
-    /// QoS 2. Gives back what an acknowledgement has to wait for.
+    /// QoS 2. Gives back what an acknowledgement has to wait for; `None` if there is to be none.
     pub(crate) fn publish_from(
         &self,
         client: &Client,
         publication: &Publication<'_>,
         received: Option<Received<'_>>,
         worker: &mut Worker,
-    ) -> Result<u64, ConnectionError> {
+    ) -> Result<Option<u64>, ConnectionError> {
         let permission = self.permission(client, publication.publish());
         match &self.log {
             None => self.publish_permitted(
@@ -49,7 +49,8 @@ impl Shared {
         }
     }
 
-    /// Routes a message as its permission says. Gives back what an acknowledgement has to wait for.
+    /// Routes a message as its permission says. Gives back what an acknowledgement has to wait for;
+    /// `None` if there is to be none.
     pub(crate) fn publish_permitted(
         &self,
         client: &Client,
@@ -58,7 +59,11 @@ impl Shared {
         received: Option<Received<'_>>,
         worker: &mut Worker,
         mut tx: impl Recorder,
-    ) -> Result<u64, ConnectionError> {
+    ) -> Result<Option<u64>, ConnectionError> {
+        if received.as_ref().is_some_and(|received| !received.counts(&mut tx)) {
+            // It was taken over while the hooks decided, and the message may have come again.
+            return Ok(None);
+        }
         let publish = publication.publish();
         let replaced;
         let routed = match permission {
@@ -89,7 +94,7 @@ impl Shared {
         }
         match permission {
             Permission::Disconnect => Err(ConnectionError::NotAuthorized),
-            _ => Ok(after),
+            _ => Ok(Some(after)),
         }
     }
 

@@ -45,7 +45,8 @@ impl Open {
             }
         }
         let publication = Publication::new(publish);
-        let after = shared.publish_from(&self.client, &publication, received, worker)?;
+        let taken = shared.publish_from(&self.client, &publication, received, worker)?;
+        let Some(after) = taken else { return Ok(()) };
         replies.acknowledge(publish.delivery, after, worker);
         if shared.is_journal_behind(after) {
             replies.wait_for(after, worker);

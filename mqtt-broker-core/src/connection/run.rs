@@ -70,8 +70,9 @@ impl Open {
             );
             // Another message in its place may be for receivers that have no room.
             self.hold(shared, worker, now);
-            result?;
-            replies.acknowledge(publish.delivery, 0, worker);
+            if result?.is_some() {
+                replies.acknowledge(publish.delivery, 0, worker);
+            }
             if self.held.is_some() {
                 return Ok(run.bytes().len() - rest.bytes().len());
             }
@@ -101,6 +102,10 @@ impl Open {
         replies: &mut Replies,
     ) {
         if run.len() == 0 {
+            return;
+        }
+        if run.qos() == QoS::ExactlyOnce && self.lock().is_none() {
+            // It was taken over while the hooks decided, and the messages may have come again.
             return;
         }
         worker.tally.count_run_received(run);

@@ -1,8 +1,9 @@
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use mqtt_broker_core::{
-    Client, Closed, ConnectionError, DropReason, Hooks, Interests, Message, PeerInfo, Permission,
-    Published,
+    Broker, Client, Closed, ConnectionError, DropReason, Hooks, Interests, Message, PeerInfo,
+    Permission, Published, Worker,
 };
 use mqtt_codec::{Publish, QoS, TopicFilter, TopicName};
 
@@ -56,6 +57,41 @@ impl Hooks for Journal {
 
     fn dropped(&self, receiver: Option<&str>, topic: TopicName<'_>, reason: DropReason) {
         self.note(format!("{receiver:?} {topic} {reason:?}"));
+    }
+}
+
+/// While the first message is looked at, its client comes back on another connection and sends it
+/// again, as it may on another thread.
+#[derive(Clone, Default)]
+struct ComesBack(Arc<Mutex<Option<Broker>>>);
+
+impl Hooks for ComesBack {
+    fn authorize_publish(&self, _: &Client, _: &Publish<'_>) -> Permission {
+        let broker = self.0.lock().unwrap().take();
+        if let Some(broker) = broker {
+            let (now, mut worker) = (Instant::now(), Worker::new());
+            let mut connection = broker.connection(PeerInfo::default(), now).unwrap();
+            let packets = [connect(KEPT, 0, &[b"p"]), publish(0x3c, "t", 7, "x")].concat();
+            connection.handle_input(&mut worker, &packets, now).unwrap();
+        }
+        Permission::Allow
+    }
+}
+
+// MQTT-4.3.3-2
+#[test]
+fn a_message_that_comes_again_by_a_takeover_while_it_is_looked_at_is_delivered_once() {
+    let first = publish(0x34, "t", 7, "x");
+    let run = [&first[..], &publish(0x34, "t", 8, "y")].concat();
+    for packets in [first, run] {
+        let hooks = ComesBack::default();
+        let world = World::with_hooks(|_| {}, hooks.clone());
+        let mut subscriber = world.subscriber("s", "t", 1);
+        let mut publisher = world.kept("p", false);
+        *hooks.0.lock().unwrap() = Some(world.broker.clone());
+        publisher.send(&packets);
+        assert_eq!(publisher.expect_end(), Ok(Closed::TakenOver));
+        subscriber.expect(&[&publish(0x32, "t", 1, "x")]);
     }
 }
 
@@ -153,7 +189,7 @@ fn a_client_knows_where_it_comes_from() {
     peer.listener = 3;
     let mut connection = world.broker.connection(peer.clone(), world.now()).unwrap();
     assert!(connection.client().is_none());
-    let mut worker = mqtt_broker_core::Worker::new();
+    let mut worker = Worker::new();
     connection.handle_input(&mut worker, &connect(CLEAN, 0, &[b"a"]), world.now()).unwrap();
     let client = connection.client().unwrap();
     assert_eq!((client.address(), client.listener()), (peer.address, 3));
