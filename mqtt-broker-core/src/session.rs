@@ -86,6 +86,8 @@ pub(crate) struct State {
     /// The session's own connection is held back for others: it reads no acknowledgements, so nobody
     /// may wait for its queue.
     pub(crate) is_held: bool,
+    /// A connection has the session and is about to begin: its client is not away.
+    pub(crate) is_awaited: bool,
     /// Deliveries have come further than the journal knows.
     pub(crate) has_progressed: bool,
     /// The next batch of the journal will say how far they are.
@@ -273,6 +275,7 @@ impl State {
             will: None,
             owner: None,
             is_held: false,
+            is_awaited: false,
             has_progressed: false,
             is_touched: false,
         }
@@ -529,6 +532,7 @@ impl State {
         tx: &mut impl Recorder,
     ) {
         self.link = Link::Connected;
+        self.is_awaited = false;
         self.has_progressed = true;
         self.write(&Packet::ConnAck(connack), after, worker);
         let mount = mount_point(&self.owner);
@@ -639,6 +643,7 @@ impl State {
         // Bytes that nobody takes are let go of. What was sent and not acknowledged stays.
         self.outbox = None;
         self.is_held = false;
+        self.is_awaited = false;
         wakes.extend(self.waker.take());
         self.deliveries.let_publishers_go(wakes);
         self.deliveries.settle();
@@ -719,9 +724,9 @@ impl State {
         self.waker.take()
     }
 
-    /// Whether somebody is there to take messages.
+    /// Whether somebody is there to take messages, or nearly.
     fn has_taker(&self) -> bool {
-        matches!(self.link, Link::Connected | Link::Local)
+        matches!(self.link, Link::Connected | Link::Local) || self.is_awaited
     }
 
     pub(crate) fn is_connected(&self) -> bool {

@@ -56,10 +56,10 @@ impl Shared {
                 shared.extend(self.take_shared_from(&session, &mut tx));
             }
         }
-        let shared = self.share_again(shared, worker, &mut tx);
+        let shared = catch_unwind(AssertUnwindSafe(|| self.share_again(shared, worker, &mut tx)));
         drop(tx);
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            for (message, reports) in shared {
+            for (message, reports) in shared.unwrap_or_default() {
                 worker.reports = reports;
                 self.report(&Publication::from(&message), worker);
             }

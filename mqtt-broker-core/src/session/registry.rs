@@ -89,6 +89,7 @@ impl Registry {
             displaced.will = state.will.take();
             if !clean && session.is_kept() {
                 state.detach(Link::Absent(now), &mut displaced.wakes);
+                state.is_awaited = true;
                 state.epoch += 1;
                 let epoch = state.epoch;
                 drop(state);

@@ -371,9 +371,9 @@ fn messages_that_a_hook_replaces_are_not_lost_to_a_receiver_without_room() {
     slow.expect(&[&publish(0x32, "u", 1, "r")]);
 }
 
-/// While the first message of a run is decided on, as many come from elsewhere.
+/// While a message is decided on, as many come from elsewhere.
 #[derive(Clone, Default)]
-struct Rush(Arc<OnceLock<Broker>>, Arc<AtomicUsize>);
+pub(crate) struct Rush(pub(crate) Arc<OnceLock<Broker>>, pub(crate) Arc<AtomicUsize>);
 
 impl Hooks for Rush {
     fn authorize_publish(&self, _: &mqtt_broker_core::Client, _: &Publish<'_>) -> Permission {

@@ -1,7 +1,9 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mqtt_broker_core::Closed;
+use mqtt_broker_core::{Closed, Config};
 
+use crate::runs::Rush;
 use crate::wire::*;
 use crate::world::World;
 
@@ -17,6 +19,33 @@ fn a_kept_session_is_there_when_its_client_returns() {
     other.publish1("t", "x");
     client.expect(&[&publish(0x32, "t", 1, "x")]);
     other.expect_nothing();
+}
+
+// Between the old connection and the new one the client is not away: what comes then, as it does from
+// other threads, is held to the limits for a client that is there.
+#[test]
+fn a_client_that_takes_its_session_over_loses_nothing_meanwhile() {
+    let rush = Rush::default();
+    let change = |config: &mut Config| {
+        config.max_inflight = 1;
+        config.max_queued_messages = 4;
+    };
+    let world = World::with_hooks(change, rush.clone());
+    assert!(rush.0.set(world.broker.clone()).is_ok());
+    let mut old = world.open();
+    old.send(&connect(0x04, 0, &[b"a", b"will", b"gone"]));
+    old.expect(&[&connack(false, 0)]);
+    old.subscribe("t", 1);
+    let mut publisher = world.client("p");
+    (1..=5).for_each(|n| publisher.publish1("t", &n.to_string()));
+    assert_eq!(world.broker.stats().queued, 4);
+    // When the old connection's will is decided on.
+    rush.1.store(3, Ordering::Relaxed);
+    let mut new = world.connecting("a", KEPT);
+    assert_eq!(old.expect_end_after_any(), Ok(Closed::TakenOver));
+    assert_eq!(world.broker.stats().publish_dropped, 0);
+    new.expect(&[&connack(true, 0), &publish(0x3a, "t", 1, "1")]);
+    assert_eq!(world.broker.stats().queued, 7);
 }
 
 // MQTT-3.1.2-5, MQTT-4.5.0-1
