@@ -285,6 +285,11 @@ impl Shared {
         self.log.as_ref().is_some_and(|log| log.has_failed())
     }
 
+    /// Whether the journal is not too far behind for sessions that are to be kept.
+    pub(crate) fn takes_sessions(&self) -> bool {
+        self.log.as_ref().is_none_or(|log| log.takes_sessions())
+    }
+
     /// Whether a client whose last change is in batch `after` should wait for it without an answer.
     pub(crate) fn is_journal_behind(&self, after: u64) -> bool {
         after > 0 && self.log.as_ref().is_some_and(|log| log.is_behind())

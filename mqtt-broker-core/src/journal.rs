@@ -363,6 +363,12 @@ impl Log {
         }
     }
 
+    /// Whether there is room for sessions that are to be kept: while clients only publish less, those
+    /// that come can still come.
+    pub(crate) fn takes_sessions(&self) -> bool {
+        self.backlog.load(Ordering::Relaxed) <= 2 * MAX_BACKLOG as u64
+    }
+
     /// Whether clients that publish should wait although nobody asks for an answer.
     pub(crate) fn is_behind(&self) -> bool {
         self.backlog.load(Ordering::Relaxed) > MAX_BACKLOG as u64

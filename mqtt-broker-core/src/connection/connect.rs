@@ -91,6 +91,10 @@ impl Connection {
             _ => Arc::new(client),
         };
 
+        if !clean_session && !shared.takes_sessions() {
+            // Each CONNECT is recorded, and nothing holds back who comes again and again.
+            return Err(self.refuse(ConnectReturnCode::ServerUnavailable, worker));
+        }
         let mut tx = shared.transaction();
         tx.open();
         let config = &shared.config;

@@ -20,7 +20,8 @@ pub enum StoreState {
     /// Little room is left, and messages that are to be kept are not acknowledged. Clients may come,
     /// read what waits for them, and go.
     Short,
-    /// There is no room at all. What should be durable waits, and is not acknowledged.
+    /// There is no room at all. What should be durable waits, and is not acknowledged. When 32 MiB wait,
+    /// clients whose sessions are to be kept are refused with return code 3.
     Full(String),
     /// There is room again.
     Recovered,

@@ -380,6 +380,37 @@ fn is_held_back(request: &[u8], answer: &[u8]) {
         received.extend(client.received().0);
     }
     assert_eq!(Wire(received), Wire(answer.to_vec()));
+    // A disk that keeps up holds nobody back.
+    client.send(&publish(0x31, "small", 0, "x"));
+    client.ask(b"\xc0\0", b"\xd0\0");
+}
+
+#[test]
+fn clients_that_are_to_be_kept_are_refused_when_the_disk_is_full_for_long() {
+    const MOST: usize = 40 << 20;
+    let mut durable = Durable::new();
+    durable.disk.is_full = true;
+    let will = "x".repeat(50 << 10);
+    let fields: [&[u8]; 3] = [b"w", b"will", will.as_bytes()];
+    let mut accepted = 0;
+    loop {
+        let mut client = durable.world.open();
+        client.send(&connect(KEPT | 0x04, 0, &fields));
+        let received = client.received();
+        assert!(matches!(durable.journal.commit(&mut durable.disk), Err(CommitError::Full(_))));
+        if received != Wire(Vec::new()) {
+            assert_eq!(received, Wire(connack(false, 3)));
+            break;
+        }
+        accepted += 1;
+        assert!(accepted * will.len() <= MOST, "{accepted} wills are kept");
+        client.cut();
+    }
+    assert!(accepted > 100, "{accepted} clients are nothing");
+    durable.world.client("clean").leave();
+    durable.disk.give_room();
+    durable.commit();
+    durable.back("w", &[]);
 }
 
 #[test]
