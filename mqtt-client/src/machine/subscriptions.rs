@@ -192,10 +192,12 @@ impl Subscriptions {
         while let Some(request) = self.requests.pop_back() {
             ids.release(request.id);
             for change in request.changes.into_iter().rev() {
-                if change.is_subscribe() != self.filters.contains_key(change.filter()) {
-                    continue;
+                match self.filters.get_mut(change.filter()) {
+                    // Subscribed to again, and if that comes to nothing the broker may have it.
+                    Some(filter) if !change.is_subscribe() => filter.is_sent = true,
+                    None if change.is_subscribe() => {}
+                    _ => self.changes.push_front(change),
                 }
-                self.changes.push_front(change);
             }
         }
     }
