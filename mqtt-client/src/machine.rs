@@ -423,7 +423,8 @@ impl Machine {
 
     /// Whether to read from the transport: false while the application leaves too much untaken.
     pub(crate) fn wants_input(&self) -> bool {
-        self.unread < self.config.max_unread
+        // The answer to CONNECT is no message.
+        matches!(self.stage, Stage::Connecting { .. }) || self.unread < self.config.max_unread
     }
 
     /// Whether the broker asks for more answers than it takes. It is not read until it takes some,
