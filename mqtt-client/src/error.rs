@@ -228,7 +228,8 @@ pub struct TryPublishError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum Undelivered {
-    /// It waited longer than it was allowed to, and was never sent.
+    /// It waited longer than it was allowed to. It was never sent, or by an earlier run of the
+    /// program, in a session that the broker lost.
     #[error("expired before it was sent")]
     Expired,
     /// The queue was full and its policy is to drop. It was never sent, or in a session that the
