@@ -16,6 +16,9 @@ pub(crate) const TOPICS: [&str; 7] = ["a", "a/b", "a/c", "b/b", "a/b/c", "$x/a",
 const FILTERS: [&str; 12] =
     ["#", "a/#", "+/b", "a/+", "a/b", "b/b", "+", "a/b/c", "$x/#", "+/+/c", "a", "+/+"];
 
+/// What the payload of a will begins with. The rest is the connection's number.
+pub(crate) const WILL: &str = "will of ";
+
 #[derive(Default)]
 pub(crate) struct Client {
     pub(crate) name: String,
@@ -101,7 +104,7 @@ impl Client {
         self.requests.clear();
         let shared = std::mem::take(&mut self.shared);
         self.in_flight.retain(|id, _| !shared.contains(id));
-        let payload = format!("will of {serial}");
+        let payload = format!("{WILL}{serial}");
         let has_will = rng.bool();
         let fields = ConnectFields {
             clean_session: self.clean,

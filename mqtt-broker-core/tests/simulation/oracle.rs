@@ -9,6 +9,7 @@ use mqtt_broker_core::{
 };
 use mqtt_codec::{Publish, QoS, TopicFilter, TopicName};
 
+use crate::client::WILL;
 use crate::groups::{Shared, is_shared};
 use crate::restart::Durable;
 
@@ -256,11 +257,15 @@ impl Oracle {
             connection.will_came = true;
         } else if let Some(at) = self.wills.iter().position(|will| *will == message.payload) {
             self.wills.remove(at);
-        } else if message.qos > 0 {
-            let times = self.published.entry(message.payload.clone()).or_default();
-            *times += 1;
-            self.publishing.push(message.payload.clone());
-            assert!(message.qos < 2 || *times == 1, "{message:?} of {client} came twice");
+        } else {
+            let is_will = message.payload.starts_with(WILL.as_bytes());
+            assert!(!is_will, "{message:?} of {client} is not due");
+            if message.qos > 0 {
+                let times = self.published.entry(message.payload.clone()).or_default();
+                *times += 1;
+                self.publishing.push(message.payload.clone());
+                assert!(message.qos < 2 || *times == 1, "{message:?} of {client} came twice");
+            }
         }
         self.replaced = None;
         self.last = Some(message.clone());
