@@ -597,6 +597,21 @@ mod tests {
     }
 
     #[test]
+    fn an_unsubscribe_that_was_not_answered_is_sent_again_also_if_the_filter_came_and_went() {
+        let now = Instant::now();
+        let mut machine = connected(now);
+        machine.subscribe(filter(), QoS::AtMostOnce, 0, true);
+        write(&mut machine, now);
+        machine.handle_input(b"\x90\x03\0\x01\0", now).unwrap();
+        machine.unsubscribe(&filter(), 0, true);
+        write(&mut machine, now);
+        machine.subscribe(filter(), QoS::AtMostOnce, 1, true);
+        machine.handle_close();
+        machine.unsubscribe(&filter(), 1, true);
+        assert!(!machine.is_unsubscribed(&filter()));
+    }
+
+    #[test]
     fn a_disconnect_that_nobody_takes_has_a_limit_also_while_nothing_is_read() {
         let now = Instant::now();
         let mut machine = connected(now);
