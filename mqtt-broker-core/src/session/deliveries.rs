@@ -4,7 +4,8 @@ use std::task::Waker;
 
 use mqtt_codec::PacketId;
 
-use super::{Queue, Queued, Replay};
+use super::queue::Queue;
+use super::{Queued, Replay};
 use crate::Config;
 use crate::journal::MessageId;
 use crate::qos::{AckedQoS, Receiver, Seen, Sender, TooManyOpen};

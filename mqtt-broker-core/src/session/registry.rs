@@ -5,7 +5,8 @@ use std::task::Waker;
 
 use foldhash::fast::FixedState;
 
-use super::{Link, Queued, Session, State, Subscriptions, Will};
+use super::subscriptions::Subscriptions;
+use super::{Link, Queued, Session, State, Will};
 use crate::journal::{Recorder, SessionId};
 use crate::moment::Moment;
 use crate::router::ReceiverId;
