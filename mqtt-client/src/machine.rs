@@ -348,7 +348,9 @@ impl Machine {
 
     /// One stream is done with a message of [`Event::Deliver`].
     pub(crate) fn acknowledge(&mut self, number: u64) {
-        self.ledger.take(number);
+        if let Some(id) = self.ledger.take(number) {
+            self.note_received(id);
+        }
     }
 
     /// The application dropped a message without acknowledging it. True if that keeps the broker
@@ -544,6 +546,7 @@ impl Machine {
 mod tests {
     use super::*;
     use crate::send_buffer::SendBuffer;
+    use crate::store::Snapshot;
 
     fn config() -> Config {
         Config {
@@ -609,6 +612,42 @@ mod tests {
         machine.handle_close();
         machine.unsubscribe(&filter(), 1, true);
         assert!(!machine.is_unsubscribed(&filter()));
+    }
+
+    // MQTT-4.3.3-2
+    #[test]
+    fn a_message_that_was_taken_is_stored_as_received_whether_or_not_its_pubrec_leaves() {
+        let publish = |id| [b"\x34\x05\0\x01a\0", &[id][..]].concat();
+        let now = Instant::now();
+        let mut machine = connected(now);
+        machine.restore(Snapshot::default(), || 0, |_| None);
+        machine.subscribe(filter(), QoS::ExactlyOnce, 0, true);
+        machine.handle_input(&[publish(1), publish(2), publish(3)].concat(), now).unwrap();
+        let numbers: Vec<_> = std::iter::from_fn(|| machine.poll_event())
+            .filter_map(|event| match event {
+                Event::Deliver { number, .. } => number,
+                _ => None,
+            })
+            .collect();
+        let received = |machine: &mut Machine| {
+            let changes = machine.take_journal().into_iter().filter_map(|change| match change {
+                Change::Received(id) => Some(id.get()),
+                _ => None,
+            });
+            changes.collect::<Vec<_>>()
+        };
+        machine.acknowledge(numbers[1]);
+        assert_eq!(received(&mut machine), [2]);
+        machine.handle_close();
+        machine.acknowledge(numbers[0]);
+        assert_eq!(received(&mut machine), [1], "after its connection");
+        machine.acknowledge(numbers[1]);
+        // A broker that ends what is not acknowledged: the id means another message next.
+        machine.handle_open(&None, now).unwrap();
+        machine.config.clean_session = false;
+        machine.handle_input(b"\x20\x02\x01\0\x62\x02\0\x03", now).unwrap();
+        machine.acknowledge(numbers[2]);
+        assert_eq!(received(&mut machine), [0; 0]);
     }
 
     #[test]

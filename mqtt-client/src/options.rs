@@ -119,6 +119,9 @@ impl Builder {
     /// Keeps the session at the broker while there is no connection (clean session 0, section
     /// 3.1.2.4): it goes on collecting messages of QoS 1 and 2 for the subscriptions. Needs a
     /// [`client_id`](Self::client_id) that is the same every time.
+    ///
+    /// Without a [`store`](Self::store), a program that is killed has forgotten which packet ids its
+    /// messages of QoS 2 had, and the broker, which has not, may take a new message for one of them.
     pub fn persistent_session(mut self) -> Self {
         self.is_persistent = true;
         self

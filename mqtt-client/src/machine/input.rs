@@ -227,6 +227,9 @@ impl Machine {
         let waiting = routes.iter().filter(|stream| stream.takes).count();
         // Acknowledged also when nobody wants it [MQTT-4.5.0-2].
         let number = acked.map(|(qos, id)| self.ledger.receive(id, qos, waiting as u32));
+        if let Some((AckedQoS::ExactlyOnce, id)) = acked.filter(|_| waiting == 0) {
+            self.note_received(id);
+        }
         if let Some((last, others)) = routes.split_last()
             && let Some(message) = received.keep(publish)
         {

@@ -52,22 +52,23 @@ impl Ledger {
         }
     }
 
-    /// One stream has taken message `number`.
-    pub(crate) fn take(&mut self, number: u64) {
+    /// One stream has taken message `number`. Gives the id of a QoS 2 message that all have taken now.
+    pub(crate) fn take(&mut self, number: u64) -> Option<PacketId> {
         if let Some(entry) = self.entry(number) {
             entry.waiting = entry.waiting.saturating_sub(1);
-            return;
+            let is_taken = entry.waiting == 0 && entry.qos == AckedQoS::ExactlyOnce;
+            return is_taken.then_some(entry.id);
         }
-        let Some(at) = self.orphans.iter().position(|orphan| orphan.number == number) else {
-            return;
-        };
+        let at = self.orphans.iter().position(|orphan| orphan.number == number)?;
         self.orphans[at].waiting -= 1;
-        if self.orphans[at].waiting == 0 {
-            let again = self.orphans.swap_remove(at).again;
-            if let Some(entry) = again.and_then(|number| self.entry(number)) {
-                entry.waiting = 0;
-            }
+        if self.orphans[at].waiting > 0 {
+            return None;
         }
+        let Orphan { id, again, .. } = self.orphans.swap_remove(at);
+        if let Some(entry) = again.and_then(|number| self.entry(number)) {
+            entry.waiting = 0;
+        }
+        Some(id)
     }
 
     /// Whether the broker waits for the acknowledgement of message `number`.

@@ -8,7 +8,7 @@ use mqtt_codec::{Ack, Delivery, Packet, QoS};
 use super::{KEEP_BUFFER, Machine, Outgoing, Replay, Stage};
 use crate::receipt::Delivered;
 use crate::send_buffer::SendBuffer;
-use crate::store::{Change, Stage as Stored};
+use crate::store::Stage as Stored;
 
 /// Bytes collected for one write. More than a socket takes at a time is only memory.
 const WRITE_SIZE: usize = 128 << 10;
@@ -75,10 +75,7 @@ impl Machine {
         while let Some((qos, id)) = self.ledger.pop_ready() {
             let ack = match qos {
                 AckedQoS::AtLeastOnce => Ack::PubAck(id),
-                AckedQoS::ExactlyOnce => {
-                    self.note(|| Change::Received(id));
-                    Ack::PubRec(id)
-                }
+                AckedQoS::ExactlyOnce => Ack::PubRec(id),
             };
             self.control.extend_from_slice(&ack.to_bytes());
         }

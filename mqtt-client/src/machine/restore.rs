@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use mqtt_broker_core::qos::AckedQoS;
+use mqtt_broker_core::qos::{AckedQoS, Seen};
+use mqtt_codec::PacketId;
 
 use super::{Machine, Outgoing, Pushed, Queued, Token};
 use crate::receipt::Delivered;
@@ -70,6 +71,15 @@ impl Machine {
     pub(super) fn note(&mut self, change: impl FnOnce() -> Change) {
         if let Some(journal) = &mut self.journal {
             journal.push(change());
+        }
+    }
+
+    /// The application has taken a QoS 2 message: it is not to get it again, in no life, also if the
+    /// PUBREC does not leave in this one.
+    pub(super) fn note_received(&mut self, id: PacketId) {
+        // A broker that has sent PUBREL already gives the id to another message.
+        if let Ok(Seen::Again) = self.receiver.look_up(id) {
+            self.note(|| Change::Received(id));
         }
     }
 
