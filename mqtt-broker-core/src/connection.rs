@@ -2,7 +2,9 @@
 
 mod acks;
 mod connect;
+mod open;
 mod publish;
+mod replies;
 mod run;
 mod subscribe;
 
@@ -12,17 +14,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use mqtt_codec::{Ack, ConnAck, Delivery, Frame, Packet, PublishRun, QoS, decode, frame};
+use mqtt_codec::{Frame, Packet, PublishRun, decode, frame};
 
-use crate::broker::Shared;
 use crate::hooks::{Admission, Login, PeerInfo};
 use crate::journal::{Recorder, Wait};
 use crate::moment::Moment;
 use crate::send_buffer::SendBuffer;
-use crate::session::{Link, Session, State};
-use crate::sync::{Arc, MutexGuard};
+use crate::session::Session;
+use crate::sync::Arc;
 use crate::{Broker, Client, Closed, ConnectionError, Worker};
 use acks::Acks;
+use open::Open;
+use replies::Replies;
 use run::MAX_RUN;
 
 /// A tail that grew beyond this is let go of when it is empty again: an idle connection holds no
@@ -98,38 +101,6 @@ struct Candidate {
     login: Login,
     /// Until the driver awaits the decision.
     event: Option<Event>,
-}
-
-/// A connection whose CONNACK said yes.
-#[derive(Debug)]
-struct Open {
-    session: Arc<Session>,
-    /// Our mark on the session.
-    epoch: u64,
-    client: Arc<Client>,
-    /// Until it is on its way to the transport.
-    connack: Option<ConnAck>,
-    /// In seconds; 0 for none.
-    keep_alive: u16,
-    held: Option<Box<Held>>,
-    /// Subscriptions have retained messages to come.
-    is_replaying: bool,
-    /// SUBACKs wait in an outbox that is full.
-    is_choked: bool,
-}
-
-/// Acknowledgements and other answers, written with the next batch.
-#[derive(Debug, Default)]
-struct Replies {
-    buffer: Option<Box<SendBuffer>>,
-}
-
-/// The client publishes faster than a receiver takes: it is not read until the receiver has room, or
-/// time is up.
-#[derive(Debug)]
-struct Held {
-    receivers: Vec<Arc<Session>>,
-    until: Instant,
 }
 
 /// Something that a connection needs from outside: [`Connection::poll_event`].
@@ -637,103 +608,9 @@ impl Drop for Connection {
     }
 }
 
-impl Open {
-    /// The session, if it is still this connection's.
-    fn lock(&self) -> Option<MutexGuard<'_, State>> {
-        self.session.lock_for(self.epoch)
-    }
-
-    /// Why the connection has to end, if it has to.
-    fn ending(&self, state: &State) -> Option<Result<Closed, ConnectionError>> {
-        match state.link {
-            _ if state.epoch != self.epoch => Some(Ok(Closed::TakenOver)),
-            Link::Ended => Some(Ok(Closed::TakenOver)),
-            Link::Closing(reason) => Some(reason),
-            _ => None,
-        }
-    }
-
-    /// When the client has been silent for too long, one and a half keep alives; `None` for never.
-    fn silent_until(&self, last_input: Moment) -> Option<Moment> {
-        let silence = Duration::from_millis(u64::from(self.keep_alive) * 1500);
-        last_input.after(silence).filter(|_| self.keep_alive > 0)
-    }
-
-    /// Leaves the task's waker with the receivers that hold the client back.
-    fn wait(&self, shared: &Shared, cx: &Context<'_>) {
-        let Some(held) = &self.held else { return };
-        let mut is_released = true;
-        for receiver in &held.receivers {
-            let mut state = receiver.lock();
-            if state.is_congested(&shared.config) {
-                state.hold_back(cx.waker());
-                is_released = false;
-            }
-        }
-        // It may have been released since the deadline was asked for.
-        if is_released {
-            cx.waker().wake_by_ref();
-        }
-    }
-}
-
 /// The time after `now` by a time of the configuration, however long.
 fn after(now: Instant, time: Duration) -> Instant {
     now + time.min(NEVER)
-}
-
-/// The first answer to a message.
-#[inline]
-fn acknowledgement(delivery: Delivery) -> Option<Ack> {
-    match delivery {
-        Delivery::AtMostOnce => None,
-        Delivery::AtLeastOnce { id, .. } => Some(Ack::PubAck(id)),
-        Delivery::ExactlyOnce { id, .. } => Some(Ack::PubRec(id)),
-    }
-}
-
-impl Replies {
-    /// Appends a packet that leaves when batch `after` of the journal is durable.
-    fn push(&mut self, packet: &Packet<'_>, after: u64, worker: &mut Worker) {
-        worker.tally.messages_sent += 1;
-        let buffer = self.buffer.get_or_insert_with(|| worker.buffer());
-        if after > 0 {
-            buffer.wait_for(after);
-            buffer.acknowledges |= matches!(packet, Packet::PubAck(_) | Packet::PubRec(_));
-        }
-        buffer.append(|own| packet.encode(own));
-    }
-
-    /// Answers a message that every receiver's session owns [MQTT-4.3.2-2], [MQTT-4.3.3-2].
-    fn acknowledge(&mut self, delivery: Delivery, after: u64, worker: &mut Worker) {
-        if let Some(ack) = acknowledgement(delivery) {
-            self.push(&ack.into(), after, worker);
-        }
-    }
-
-    /// The same for messages of a broker without a journal: there is nothing to wait for.
-    fn acknowledge_run(&mut self, run: PublishRun<'_>, worker: &mut Worker) {
-        let acks = run.publishes().filter_map(|publish| acknowledgement(publish.delivery));
-        if run.qos() > QoS::AtMostOnce {
-            worker.tally.messages_sent += run.len() as u64;
-            let buffer = self.buffer.get_or_insert_with(|| worker.buffer());
-            buffer.append(|own| acks.for_each(|ack| own.extend_from_slice(&ack.to_bytes())));
-        }
-    }
-
-    /// Has the client wait for batch `after` of the journal, and be read no more if that takes long,
-    /// whether or not it gets an answer.
-    fn wait_for(&mut self, after: u64, worker: &mut Worker) {
-        self.buffer.get_or_insert_with(|| worker.buffer()).wait_for(after);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.buffer.is_none()
-    }
-
-    fn len(&self) -> usize {
-        self.buffer.as_ref().map_or(0, |buffer| buffer.len())
-    }
 }
 
 impl fmt::Debug for Event {

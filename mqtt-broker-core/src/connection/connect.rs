@@ -3,7 +3,8 @@ use std::time::Instant;
 
 use mqtt_codec::{ConnAck, Connect, ConnectReturnCode, DecodeError, Text, TopicNameBuf};
 
-use super::{Candidate, Connection, Event, Open, Stage};
+use super::open::Open;
+use super::{Candidate, Connection, Event, Stage};
 use crate::Client;
 use crate::hooks::{Admission, Authentication, Login};
 use crate::journal::Recorder;

@@ -3,7 +3,9 @@ use std::time::Instant;
 use mqtt_codec::{Delivery, Packet, PacketType, Publish};
 
 use super::acks::Acks;
-use super::{Held, Open, Replies, after};
+use super::after;
+use super::open::{Held, Open};
+use super::replies::Replies;
 use crate::broker::Shared;
 use crate::journal::Recorder;
 use crate::publication::Publication;
@@ -159,12 +161,5 @@ impl Open {
                 }
             }
         }
-    }
-}
-
-impl Held {
-    /// Whether all receivers have room again.
-    pub(super) fn is_released(&self, shared: &Shared) -> bool {
-        !self.receivers.iter().any(|receiver| receiver.lock().is_congested(&shared.config))
     }
 }

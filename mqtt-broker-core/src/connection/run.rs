@@ -2,7 +2,8 @@ use std::time::Instant;
 
 use mqtt_codec::{PublishRun, QoS};
 
-use super::{Open, Replies};
+use super::open::Open;
+use super::replies::Replies;
 use crate::broker::Shared;
 use crate::hooks::Permission;
 use crate::journal::Unrecorded;

@@ -2,7 +2,7 @@ use mqtt_codec::{
     Packet, QoS, SubAck, Subscribe, SubscribeReturnCode, TopicFilter, TopicFilterBuf, Unsubscribe,
 };
 
-use super::Open;
+use super::open::Open;
 use crate::Worker;
 use crate::broker::Shared;
 use crate::journal::{Record, Recorder};
