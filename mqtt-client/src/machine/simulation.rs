@@ -4,6 +4,9 @@
 //! `MQTT_SEEDS=100000` runs more schedules than the few that every test run can afford, `MQTT_SEED=n`
 //! only one.
 
+mod disk;
+mod wire;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -11,16 +14,17 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use mqtt_broker_core::{Broker, Config as BrokerConfig, Connection, LocalSubscription, Worker};
 use mqtt_broker_core::{Event as BrokerEvent, Message, Transmit};
-use mqtt_codec::{
-    Packet, PacketId, Publish, QoS, TopicFilter, TopicFilterBuf, TopicName, TopicNameBuf, decode,
-};
+use mqtt_codec::{PacketId, QoS, TopicFilter, TopicFilterBuf, TopicName, TopicNameBuf};
+
+use disk::Disk;
+use wire::Wire;
 
 use super::{Config, Event, Machine, Outgoing, Queued, StreamId, Token};
 use crate::error::Undelivered;
 use crate::offline::{Limit, WhenFull};
 use crate::receipt::Delivered;
 use crate::send_buffer::SendBuffer;
-use crate::store::{Change, Snapshot, Stage as Stored, StoredMessage};
+use crate::store::{Snapshot, Stage as Stored};
 
 /// Schedules of a usual test run.
 const SEEDS: u64 = 2000;
@@ -99,47 +103,12 @@ struct World {
     wire: Wire,
 }
 
-/// What a store keeps, and the changes that it has not carried out yet.
-#[derive(Default)]
-struct Disk {
-    messages: BTreeMap<u64, StoredMessage>,
-    received: BTreeSet<PacketId>,
-    pending: Vec<Change>,
-}
-
 /// One connection.
 struct Link {
     connection: Connection,
     up: VecDeque<u8>,
     down: VecDeque<u8>,
     out: SendBuffer,
-}
-
-/// What was seen on the wire, and so what the client may send.
-#[derive(Default)]
-struct Wire {
-    up: Vec<u8>,
-    down: Vec<u8>,
-    /// Which connection this is.
-    connection: u32,
-    /// Exchanges of the session that the client began and that no acknowledgement has ended.
-    open: HashMap<PacketId, Exchange>,
-    acknowledgeable: VecDeque<PacketId>,
-    /// What was delivered with QoS 2, and of that what PUBREC has left for.
-    delivered: HashMap<PacketId, u32>,
-    recorded: HashSet<u32>,
-    /// A PUBLISH may have been cut off before it was whole, or been lost with the program: what
-    /// comes with DUP may not have been seen.
-    may_miss: bool,
-}
-
-#[derive(Debug)]
-struct Exchange {
-    /// The connection on which PUBLISH was last sent.
-    connection: u32,
-    payload: Vec<u8>,
-    /// PUBREC came, so that PUBREL is due and PUBLISH is not allowed.
-    released: bool,
 }
 
 impl World {
@@ -334,8 +303,11 @@ impl World {
                 self.wire.open.entry(id).and_modify(|open| open.released = false);
             }
         }
+        // What was taken and stored as such does not come again, nor does what PUBREC has left for.
+        let taken = snapshot.received.iter().filter_map(|id| self.wire.delivered.get(id));
+        let taken: HashSet<_> = taken.chain(&self.wire.recorded).collect();
         let delivered = self.delivered.iter().map(|(_, n)| *n);
-        self.may_repeat.extend(delivered.filter(|n| !self.wire.recorded.contains(n)));
+        self.may_repeat.extend(delivered.filter(|n| !taken.contains(n)));
         self.untaken.clear();
         // The numbers of the messages in the order of the snapshot, which is that of acceptance.
         let mut tokens =
@@ -657,113 +629,6 @@ impl World {
             let count = times(&self.delivered, n);
             assert!(count >= 1 || *qos == QoS::AtMostOnce, "{n} of {qos:?} did not come");
         }
-    }
-}
-
-impl Wire {
-    fn connect(&mut self) {
-        self.connection += 1;
-        self.up.clear();
-        self.down.clear();
-        self.acknowledgeable.clear();
-    }
-
-    /// Looks at the client's packets: what it may not send is noticed here.
-    fn watch_up(&mut self, bytes: &[u8]) {
-        self.up.extend_from_slice(bytes);
-        let mut up = std::mem::take(&mut self.up);
-        let mut at = 0;
-        while let Some((packet, len)) = decode(&up[at..], 1 << 20).unwrap() {
-            at += len;
-            match packet {
-                Packet::Connect(connect) if connect.clean_session() => self.open.clear(),
-                Packet::Publish(publish) => self.watch_publish(&publish),
-                Packet::PubRel(id) => {
-                    let open = self.open.get(&id);
-                    assert!(open.is_none_or(|open| open.released), "PUBREL {id} before its PUBREC");
-                }
-                Packet::PubAck(id) | Packet::PubRec(id) => {
-                    if let Packet::PubRec(id) = packet {
-                        self.recorded.extend(self.delivered.get(&id));
-                    }
-                    // MQTT-4.6.0-2, MQTT-4.6.0-3: those before it may be repetitions that are not
-                    // delivered, but no later one comes first.
-                    if let Some(place) = self.acknowledgeable.iter().position(|other| *other == id)
-                    {
-                        assert_eq!(place, 0, "{id} is acknowledged before its turn");
-                        self.acknowledgeable.pop_front();
-                    }
-                }
-                _ => {}
-            }
-        }
-        up.drain(..at);
-        self.up = up;
-    }
-
-    fn watch_publish(&mut self, publish: &Publish<'_>) {
-        let Some(id) = publish.packet_id() else { return };
-        let (connection, payload) = (self.connection, publish.payload.to_vec());
-        let before = self.open.insert(id, Exchange { connection, payload, released: false });
-        match (publish.delivery.is_dup(), before) {
-            (false, None) => {}
-            // MQTT-3.3.1-1, MQTT-4.4.0-1
-            (true, Some(before)) => {
-                assert!(before.connection < connection, "{id} again on the same connection");
-                assert!(!before.released, "PUBLISH {id} after its PUBREL");
-                assert_eq!(before.payload, publish.payload, "{id} is another message");
-            }
-            (true, None) => assert!(self.may_miss, "DUP on the first sending of {id}"),
-            // MQTT-2.3.1-2, MQTT-3.3.1-1
-            (false, Some(before)) => panic!("no DUP on {id}, or it is given out twice: {before:?}"),
-        }
-    }
-
-    /// Looks at what reaches the client: it ends exchanges.
-    fn watch_down(&mut self, bytes: &[u8]) {
-        self.down.extend_from_slice(bytes);
-        let mut at = 0;
-        while let Some((packet, len)) = decode(&self.down[at..], 1 << 20).unwrap() {
-            at += len;
-            match packet {
-                Packet::ConnAck(connack) if !connack.session_present => self.open.clear(),
-                Packet::PubAck(id) | Packet::PubComp(id) => drop(self.open.remove(&id)),
-                Packet::PubRec(id) => {
-                    self.open.entry(id).and_modify(|open| open.released = true);
-                }
-                _ => {}
-            }
-        }
-        self.down.drain(..at);
-    }
-}
-
-impl Disk {
-    /// The first of the changes that are pending.
-    fn carry_out(&mut self, count: usize) {
-        for change in self.pending.drain(..count) {
-            match change {
-                Change::Put(number, message) => {
-                    assert_eq!(message.stage, Stored::Queued);
-                    assert!(self.messages.insert(number, message).is_none(), "{number} is taken");
-                }
-                Change::Stage(number, stage) => {
-                    self.messages.get_mut(&number).expect("it is there").stage = stage;
-                }
-                Change::Remove(number) => {
-                    self.messages.remove(&number).expect("it is there");
-                }
-                Change::Received(id) => drop(self.received.insert(id)),
-                Change::Forgotten(id) => drop(self.received.remove(&id)),
-                Change::ForgotAll => self.received.clear(),
-            }
-        }
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let messages = self.messages.iter().map(|(number, stored)| (*number, stored.clone()));
-        let received = self.received.iter().copied();
-        Snapshot { messages: messages.collect(), received: received.collect() }
     }
 }
 
