@@ -385,6 +385,7 @@ mod tests {
             prop_assert_eq!(tables.members, 0);
         }
     }
+
     #[test]
     fn what_is_remembered_of_one_broker_is_not_told_of_another() {
         let state = State::new(Link::Local, &Config::default());

@@ -103,7 +103,8 @@ impl PasswordText {
         if let Ok(old) = fs::metadata(old) {
             // Of another user, as that of a broker, for whom root edits it. First, since it takes
             // permissions away.
-            if output.metadata()?.uid() != old.uid() || output.metadata()?.gid() != old.gid() {
+            let made = output.metadata()?;
+            if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
                 fchown(&output, Some(old.uid()), Some(old.gid()))?;
             }
             output.set_permissions(Permissions::from_mode(old.mode()))?;

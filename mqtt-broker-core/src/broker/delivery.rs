@@ -133,16 +133,12 @@ impl Shared {
             publication.set_for_one();
         }
         for route in routes.iter() {
-            if matches!(route, Route::Group(_)) {
-                // Whose turn it is may have one of its own already, and one without the other has to
-                // go to another member.
+            if overlaps || matches!(route, Route::Group(_)) {
+                // A message of its own: the session may have got one already, by another filter or
+                // past the group, and in a group one of the two may have to go to another member.
                 tx.end_message(publication);
             }
             self.deliver_along(route, publication, worker, tx, &mut published);
-            if overlaps && matches!(route, Route::One { .. }) {
-                // The next one may be the same session's, and a message of its own.
-                tx.end_message(publication);
-            }
         }
         tx.end_message(publication);
         published

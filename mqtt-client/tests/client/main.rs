@@ -1,6 +1,7 @@
 //! The client from outside: one file a topic.
 
 mod cancel;
+mod counted;
 mod defects;
 mod every_byte;
 mod faults;

@@ -1,19 +1,18 @@
 //! States that a client is rarely in: nothing is to be lost, to hang or to grow there either.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mqtt_client::{
     AckMode, Change, Client, Delivered, Limit, Offline, Publish, PublishError, QoS, Reconnect,
     Snapshot, Store, SubscribeError, Timeouts, Undelivered, WhenFull,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::time::{sleep, timeout};
 
+use crate::counted::Counted;
 use crate::support::{QUICK, SOON, scripted};
 
 fn seconds(n: u64) -> Duration {
@@ -84,42 +83,10 @@ async fn a_message_that_takes_longer_than_the_keep_alive_to_send_arrives() {
     assert!(timeout(seconds(2), end).await.is_ok(), "it was not answered");
 }
 
-/// Counts how often it is asked to take something.
-struct Counted(tokio::io::DuplexStream, Arc<AtomicUsize>);
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 #[tokio::test]
 async fn a_transport_that_takes_nothing_is_not_asked_again_and_again() {
     let (asked, (near, mut far)) = (Arc::new(AtomicUsize::new(0)), duplex(100));
-    let near = Mutex::new(Some(Counted(near, asked.clone())));
+    let near = Mutex::new(Some(Counted { transport: near, writes: asked.clone() }));
     let builder = Client::builder("mqtt://one").connector(move |_| {
         let near = near.lock().unwrap().take();
         async move { near.ok_or(io::ErrorKind::ConnectionRefused.into()) }

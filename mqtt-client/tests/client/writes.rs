@@ -1,53 +1,15 @@
 //! How often the transport is called.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mqtt_broker_core::{Broker, Config};
 use mqtt_client::{Client, Publish, QoS, TopicNameBuf};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::time::Instant;
 
+use crate::counted::Counted;
 use crate::support::{SOON, Wire, scripted};
-
-/// A transport that counts its writes.
-struct Counted {
-    inner: DuplexStream,
-    writes: Arc<AtomicUsize>,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
 
 #[tokio::test]
 async fn under_load_a_write_carries_at_least_32_messages() {
@@ -58,7 +20,7 @@ async fn under_load_a_write_carries_at_least_32_messages() {
         let writes = Arc::new(AtomicUsize::new(0));
         let (wire, counter) = (wire.clone(), writes.clone());
         let connect = move |_| {
-            let transport = Counted { inner: wire.connect(), writes: counter.clone() };
+            let transport = Counted { transport: wire.connect(), writes: counter.clone() };
             std::future::ready(Ok(transport))
         };
         let builder = Client::builder("mqtt://counted").inflight(100).connector(connect);
